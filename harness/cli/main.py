@@ -1,0 +1,76 @@
+"""Entry point of `harness`: finds the command, turns HarnessError into a message and its exit code.
+
+Commands are imported only when called, so that `harness --help` answers at once.
+"""
+
+import signal
+import sys
+from importlib import import_module
+
+import click
+
+from harness.errors import HarnessError
+
+COMMANDS = {
+    "run": ("harness.cli.run:run", "Run a scenario: plan, measure, record, report."),
+    "plan": (
+        "harness.cli.plan:plan",
+        "Show the cells of a scenario and what is dropped and why; run nothing.",
+    ),
+    "report": ("harness.cli.report:report", "Write HTML, Markdown and plots from one run or several."),
+    "doctor": (
+        "harness.cli.doctor:doctor",
+        "Show what this machine has, what is missing and what to do about it.",
+    ),
+}
+"""Command -> ("module:object", line of help)."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        return getattr(import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fp4moe-harness")
+def cli() -> None:
+    """Measure FP4 Mixture-of-Experts models: speed, memory, quality and routing from one run of the same weights.
+
+    Exit codes: 0 ok, 1 regression, 2 usage or scenario error, 3 invalid or nothing measured,
+    4 baseline missing or not comparable, 5 infrastructure failure.
+    """
+
+
+def main() -> None:
+    """Run the command line; every expected failure ends in one message and its documented exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: records kept, worker ended
+    try:
+        cli.main(standalone_mode=False)
+    except HarnessError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(5)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

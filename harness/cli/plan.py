@@ -1,0 +1,99 @@
+"""`harness plan SCENARIO`: the cells, the kernel each would take and why, what was dropped and why."""
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import (
+    gpu_option,
+    json_option,
+    only_option,
+    print_json,
+    print_table,
+    scenario_argument,
+    set_option,
+)
+
+
+@click.command()
+@scenario_argument
+@set_option
+@only_option
+@gpu_option
+@json_option
+def plan(scenario_path: str, overrides: tuple[str, ...], only: str | None, gpu: str | None, as_json: bool):
+    """Show what `harness run SCENARIO` would do, here or on another GPU; runs nothing."""
+    from harness import device
+    from harness.run import prepare
+    from harness.run.records import plan_block
+    from harness.scenario import load_scenario
+
+    scenario = load_scenario(Path(scenario_path), overrides)
+    target = device.named(gpu) if gpu else device.detect()
+    prepared = prepare(scenario, target, only=only)
+    if as_json:
+        facts = [
+            {
+                "model": m,
+                "precision": p,
+                "memory_bytes": dict(f.memory_bytes),
+                "choices": list(f.choices),
+                "problem": f.problem,
+            }
+            for (m, p), f in prepared.facts.items()
+        ]
+        print_json(
+            {"device": {"kind": target.kind, "name": target.name}, "facts": facts} | plan_block(prepared)
+        )
+        return
+    print_table(lambda: _cells_table(prepared))
+    if prepared.plan.dropped:
+        print_table(lambda: _dropped_table(prepared))
+    print_table(lambda: _kernels_table(prepared))
+
+
+def _cells_table(prepared):
+    from rich.table import Table
+
+    table = Table(title=f"{len(prepared.plan.cells)} cells on {prepared.device.name}", title_justify="left")
+    for name in ("model", "precision (weights x activations)", "workload", "repeats", "memory"):
+        table.add_column(name, justify="right" if name in ("repeats", "memory") else "left")
+    for cell in prepared.plan.cells:
+        memory = sum(prepared.facts[(cell.model, cell.precision.id)].memory_bytes.values())
+        repeats = str(cell.num_repeats(prepared.scenario))
+        table.add_row(cell.model, cell.precision.label, cell.workload_name, repeats, show_bytes(memory))
+    return table
+
+
+def _dropped_table(prepared):
+    from rich.table import Table
+
+    table = Table(title="dropped", title_justify="left")
+    table.add_column("cell")
+    table.add_column("why", overflow="fold")
+    for item in prepared.plan.dropped:
+        table.add_row(item.cell.cell_id, item.reason)
+    return table
+
+
+def _kernels_table(prepared):
+    from rich.table import Table
+
+    table = Table(title="implementation of each operation", title_justify="left")
+    for name in ("precision", "operation", "chosen", "refused, and why"):
+        table.add_column(name, overflow="fold")
+    seen = {}
+    for (_, precision), facts in prepared.facts.items():
+        seen.setdefault(precision, facts)
+    for precision, facts in seen.items():
+        for row in facts.choices:
+            refused = "\n".join(f"{item['name']}: {item['reason']}" for item in row["refused"]) or "-"
+            table.add_row(precision, row["op"], row["chosen"], refused)
+        if facts.problem:
+            table.add_row(precision, "-", "none", facts.problem)
+    return table
+
+
+def show_bytes(size: int) -> str:
+    """`12.3 MB` or `25.4 GB`, powers of ten."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,218 @@
+"""Every metric of a record, defined once: name, unit, which way is better, definition, formula.
+
+In: nothing. Out: METRICS by name. Names follow vLLM's result JSON where it has one (`request_throughput`,
+`output_throughput`, `total_token_throughput`, `{mean,median,std,pNN}_{ttft,tpot,itl,e2el}_ms`). Computes
+nothing and imports nothing heavy.
+
+Where the figures differ from vLLM's of the same name: latency counts from the scheduled time, std divides by
+n - 1, and a percentile is null below the n that can have seen it (`harness.stats.summary`).
+
+Symbols: wall = last token of all requests - first submission; NLL = - ln p(token), summed over scored tokens;
+a = the BF16 baseline, b = this run.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["higher", "lower", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What one figure means. `direction` says which way is better; "none": not to be judged."""
+
+    name: str
+    unit: str
+    direction: Direction
+    definition: str
+    formula: str
+
+
+_THROUGHPUT = (
+    Metric(
+        "prefill_throughput",
+        "tokens/s",
+        "higher",
+        "Prompt tokens over the time inside prefill steps; waiting and decoding left out.",
+        "prompt tokens / sum over prefill steps of (end - start)",
+    ),
+    Metric(
+        "decode_throughput",
+        "tokens/s",
+        "higher",
+        "Tokens emitted by decode steps over the time inside decode steps; prefill left out.",
+        "tokens emitted by decode steps / sum over decode steps of (end - start)",
+    ),
+    Metric(
+        "output_throughput",
+        "tokens/s",
+        "higher",
+        "Output tokens over the wall time from first submission to last token, prefill included.",
+        "output tokens / wall",
+    ),
+    Metric(
+        "total_token_throughput",
+        "tokens/s",
+        "higher",
+        "Prompt and output tokens over the same wall time as output_throughput.",
+        "(prompt tokens + output tokens) / wall",
+    ),
+    Metric(
+        "request_throughput",
+        "requests/s",
+        "higher",
+        "Completed requests over the same wall time as output_throughput.",
+        "completed requests / wall",
+    ),
+)
+
+# Latency by short name: definition, formula of one sample.
+_LATENCIES = {
+    "ttft": (
+        "time to first token of a request, from its scheduled time (its submission where none was scheduled)",
+        "first token - scheduled",
+    ),
+    "tpot": (
+        "time per output token after the first, one value a request; needs two output tokens",
+        "(e2el - ttft) / (output tokens - 1)",
+    ),
+    "itl": (
+        "inter-token latency: the gaps between tokens of a request, the gaps of all requests pooled",
+        "token[i + 1] - token[i]",
+    ),
+    "e2el": (
+        "end-to-end latency of a request, from its scheduled time (its submission where none was scheduled)",
+        "last token - scheduled",
+    ),
+}
+
+# Statistic by prefix: words, function.
+_STATISTICS = {
+    "mean": ("Mean", "mean"),
+    "median": ("Median", "median"),
+    "std": ("Sample standard deviation (over n - 1, n >= 2)", "std"),
+    "p50": ("50th percentile, linear", "p50"),
+    "p90": ("90th percentile, linear (n >= 10)", "p90"),
+    "p95": ("95th percentile, linear (n >= 20)", "p95"),
+    "p99": ("99th percentile, linear (n >= 100)", "p99"),
+}
+
+_LATENCY = tuple(
+    Metric(f"{prefix}_{latency}_ms", "ms", "lower", f"{words} of {meaning}.", f"{function}({sample})")
+    for latency, (meaning, sample) in _LATENCIES.items()
+    for prefix, (words, function) in _STATISTICS.items()
+)
+
+_QUALITY = (
+    Metric(
+        "perplexity",
+        "1",
+        "lower",
+        "Geometric mean over scored tokens of 1 / p(token); compares only runs with one tokenizer.",
+        "exp(sum of NLL / tokens)",
+    ),
+    Metric(
+        "bits_per_byte",
+        "bits/byte",
+        "lower",
+        "NLL in bits over the UTF-8 bytes of the scored text; compares across tokenizers.",
+        "sum of NLL / (ln 2 * bytes)",
+    ),
+    Metric("mean_nll_nats", "nats", "lower", "Mean NLL of a scored token.", "sum of NLL / tokens"),
+    Metric(
+        "perplexity_change_pct",
+        "%",
+        "lower",
+        "Change of perplexity against BF16 on the same tokens, paired by token.",
+        "100 * (exp(mean(NLL_b - NLL_a)) - 1)",
+    ),
+    Metric(
+        "perplexity_change_low_pct",
+        "%",
+        "none",
+        "Lower end of the 95 % paired interval of perplexity_change_pct, clustered by window.",
+        "100 * (exp(mean(NLL_b - NLL_a) - t * standard error) - 1)",
+    ),
+    Metric(
+        "perplexity_change_high_pct",
+        "%",
+        "none",
+        "Upper end of the 95 % paired interval of perplexity_change_pct, clustered by window.",
+        "100 * (exp(mean(NLL_b - NLL_a) + t * standard error) - 1)",
+    ),
+    Metric(
+        "mean_kl_nats",
+        "nats",
+        "lower",
+        "Mean over scored positions of the divergence of this run's next-token distribution from BF16's.",
+        "mean over positions of KL(p_BF16 || p_this) = mean of sum of p_a * ln(p_a / p_b)",
+    ),
+    Metric(
+        "top1_agreement_pct",
+        "%",
+        "higher",
+        "Share of scored positions where the most likely next token is BF16's.",
+        "100 * mean over positions of (argmax p_a == argmax p_b)",
+    ),
+    Metric("num_scored_tokens", "tokens", "none", "Tokens whose NLL was taken.", "count of scored tokens"),
+)
+
+# Memory by cause: definition, formula.
+_MEMORY_CAUSES = {
+    "expert_codes_bytes": (
+        "Storage of the experts' weight codes, all layers (of the weights themselves in BF16).",
+        "sum over experts of bytes of codes",
+    ),
+    "expert_scales_bytes": (
+        "Storage of the experts' block or row scales.",
+        "sum over experts of bytes of scales",
+    ),
+    "expert_tensor_scales_bytes": (
+        "Storage of the experts' tensor scales.",
+        "sum over experts of bytes of tensor scales",
+    ),
+    "attention_bytes": (
+        "Storage of the query, key, value and output projections.",
+        "sum over layers of bytes of projections",
+    ),
+    "embedding_bytes": (
+        "Storage of the token embedding, and of the output head where it is not tied to it.",
+        "bytes of embedding + bytes of an untied head",
+    ),
+    "router_bytes": ("Storage of the routers' weights.", "sum over layers of bytes of the router"),
+    "norm_bytes": ("Storage of the norms' weights.", "sum over norms of bytes"),
+    "weight_bytes": (
+        "Storage of all weights: the seven causes above together.",
+        "expert_codes_bytes + expert_scales_bytes + expert_tensor_scales_bytes + attention_bytes"
+        " + embedding_bytes + router_bytes + norm_bytes",
+    ),
+    "kv_cache_bytes": (
+        "Storage reserved for the keys and values of all slots, used or not.",
+        "2 * layers * slots * context * kv heads * head size * bytes a value",
+    ),
+    "activation_peak_bytes": (
+        "Most bytes alive at one time of tensors allocated inside a step; weights and KV cache left out.",
+        "max over steps of peak live bytes in the step",
+    ),
+    "process_peak_rss_bytes": (
+        "Most resident host memory of the worker process since its start: libraries, weights and all else.",
+        "ru_maxrss in bytes",
+    ),
+}
+
+_MEMORY = tuple(
+    Metric(name, "bytes", "lower", definition, formula)
+    for name, (definition, formula) in _MEMORY_CAUSES.items()
+)
+
+
+def by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
+    """The metrics keyed by name; ValueError when a name stands twice."""
+    names = [metric.name for metric in metrics]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"metrics: a name must be defined once (twice: {twice}); remove one definition")
+    return dict(zip(names, metrics, strict=True))
+
+
+METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _QUALITY + _MEMORY)

@@ -1,0 +1,165 @@
+"""The plan: Scenario x Device -> cells to run, and every cell dropped with the reason.
+
+Pure: no file is read and nothing is written. What a backend knows of a (model, precision) on this device (memory it
+will need, implementation of each operation) comes in as `Facts`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.device import Device
+from harness.errors import ScenarioError
+from harness.models import GPU_ONLY_PARAMETERS, ModelSource
+from harness.precisions import METHODS, Precision
+from harness.scenario.arrival import num_slots
+from harness.scenario.schema import HELDOUT, ModelSpec, PrecisionSpec, QualitySpec, Scenario, WorkloadSpec
+
+MEMORY_HEADROOM = 0.95
+"""Share of the device's free memory that a plan may fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a backend says of a (model, precision) on a device before loading it."""
+
+    memory_bytes: Mapping[str, int]
+    """By cause, the largest workload's KV cache included."""
+    choices: tuple[dict, ...]
+    """One an operation: {"op", "chosen", "is_reference", "refused": [{"name", "reason"}]}."""
+    problem: str | None = None
+    """Why the pair cannot run (no implementation), None when it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One thing to measure: (model, backend, precision, workload, target)."""
+
+    model: str
+    backend: str
+    precision: Precision
+    workload: WorkloadSpec | QualitySpec
+    target: str
+
+    @property
+    def is_quality(self) -> bool:
+        return isinstance(self.workload, QualitySpec)
+
+    @property
+    def workload_name(self) -> str:
+        return HELDOUT if self.is_quality else self.workload.name
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Cells of one group are served by one worker process."""
+        return (self.model, self.backend, self.precision.id)
+
+    @property
+    def cell_id(self) -> str:
+        return "/".join([*self.group, self.workload_name, self.target])
+
+    def num_repeats(self, scenario: Scenario) -> int:
+        """Quality is deterministic and measured once; speed is repeated."""
+        return 1 if self.is_quality else scenario.repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A cell that will not run, and why."""
+
+    cell: Cell
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will run, in order, and what will not."""
+
+    cells: tuple[Cell, ...]
+    dropped: tuple[Dropped, ...]
+
+
+def resolve_precision(spec: PrecisionSpec) -> Precision:
+    """Fill in the format's default method."""
+    return Precision(spec.weights, spec.method or METHODS[spec.weights][0], spec.activations)
+
+
+def all_precisions(scenario: Scenario) -> list[Precision]:
+    """The scenario's precisions without repeats, BF16 first: the others are held against it."""
+    unique = list(dict.fromkeys(resolve_precision(spec) for spec in scenario.precisions))
+    return sorted(unique, key=lambda precision: not precision.is_baseline)
+
+
+def make_plan(
+    scenario: Scenario,
+    device: Device,
+    sources: Mapping[str, ModelSource],
+    facts: Mapping[tuple[str, str], Facts],
+) -> Plan:
+    """Cells to run and cells dropped. `facts` is keyed by (model, precision id)."""
+    cells, dropped = [], []
+    for model in scenario.models:
+        for backend in scenario.backends:
+            for precision in all_precisions(scenario):
+                for target in model.targets or scenario.targets:
+                    for cell in _cells_of(scenario, model, backend, precision, target, device):
+                        reason = _reason_to_drop(cell, target, device, sources[model.name], facts)
+                        dropped.append(Dropped(cell, reason)) if reason else cells.append(cell)
+    unique = {cell.cell_id: cell for cell in cells}
+    return Plan(tuple(unique.values()), tuple(dropped))
+
+
+def _cells_of(scenario, model: ModelSpec, backend: str, precision: Precision, target: str, device: Device):
+    slug = device.slug if target == "any" else target.lower().replace(" ", "-")
+    workloads = [scenario.quality] if scenario.quality else []
+    return [
+        Cell(model.name, backend, precision, workload, slug) for workload in [*workloads, *scenario.workloads]
+    ]
+
+
+def _reason_to_drop(cell: Cell, target: str, device: Device, source: ModelSource, facts) -> str | None:
+    if target not in ("any", device.kind):
+        return f"needs {target}; this machine has {device.name}. Run it there and merge with `harness report`"
+    known = facts[(cell.model, cell.precision.id)]
+    if not device.is_gpu and source.num_parameters > GPU_ONLY_PARAMETERS:
+        size = f"{sum(known.memory_bytes.values()) / 1e9:.1f} GB free"
+        return (
+            f"{source.num_parameters / 1e9:.1f} B parameters need a GPU with {size}; this machine has no GPU"
+        )
+    if cell.is_quality and source.weights == "random":
+        return "random weights have no perplexity; give a checkpoint by `path` to measure quality"
+    return known.problem or _memory_problem(known, device)
+
+
+def _memory_problem(known: Facts, device: Device) -> str | None:
+    needed = sum(known.memory_bytes.values())
+    if needed <= device.free_bytes * MEMORY_HEADROOM:
+        return None
+    parts = sorted(known.memory_bytes.items(), key=lambda item: -item[1])[:3]
+    causes = ", ".join(f"{name.replace('_', ' ')} {size / 1e9:.1f}" for name, size in parts)
+    return f"needs {needed / 1e9:.1f} GB ({causes}); {device.name} has {device.free_bytes / 1e9:.1f} GB free"
+
+
+def check_lengths(scenario: Scenario, sources: Mapping[str, ModelSource]) -> None:
+    """Raise ScenarioError when a workload or a quality window cannot fit a model's context."""
+    problems = []
+    for model in scenario.models:
+        limit = sources[model.name].max_positions
+        for index, workload in enumerate(scenario.workloads):
+            needed = workload.prompt_tokens + workload.output_tokens
+            if needed > limit:
+                problems.append(
+                    f"workloads[{index}]: prompt_tokens + output_tokens = {needed} is more than "
+                    f"{model.name}'s context of {limit} tokens"
+                )
+        if scenario.quality and scenario.quality.window_tokens + 1 > limit:
+            problems.append(
+                f"quality.window_tokens: must be at most {limit - 1} for {model.name} (got {scenario.quality.window_tokens})"
+            )
+    if problems:
+        raise ScenarioError([f"{scenario.name}: {problem}" for problem in problems])
+
+
+def largest_context(scenario: Scenario) -> tuple[int, int]:
+    """(slots, context tokens) of the largest KV cache that the scenario's workloads need; (0, 0) without workloads."""
+    sizes = [(num_slots(w.arrival), w.prompt_tokens + w.output_tokens) for w in scenario.workloads]
+    return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))

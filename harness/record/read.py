@@ -1,0 +1,66 @@
+"""Read a run's folder, finished or cut off.
+
+A torn last line (the machine stopped while writing) is left out; damage anywhere else is an error, since a record
+would be missing without a word. Of several records of one cell and repeat the last counts.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import RunFolderError
+from harness.record.write import INFO, RECORDS
+
+READABLE_VERSIONS = (1,)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run's folder as data."""
+
+    folder: Path
+    info: dict
+    records: list[dict]
+
+    @property
+    def run_id(self) -> str:
+        return self.info["run_id"]
+
+    def finished(self) -> set[tuple[str, int]]:
+        """(cell id, repeat) of every record that ended well: what `--resume` does not run again."""
+        return {(record["cell_id"], record["repeat"]) for record in self.records if record["status"] == "ok"}
+
+
+def read_run(folder: Path | str) -> Run:
+    """Read run.json and records.jsonl; raises RunFolderError naming the file, the line and what is wrong."""
+    folder = Path(folder)
+    info = _read_info(folder / INFO)
+    latest = {(record["cell_id"], record["repeat"]): record for record in _read_records(folder / RECORDS)}
+    return Run(folder, info, list(latest.values()))
+
+
+def _read_info(path: Path) -> dict:
+    if not path.is_file():
+        raise RunFolderError(f"{path.parent}: not a run's folder (no {INFO}); give one from results/runs/")
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{path}: not valid JSON ({error})") from None
+    version = info.get("schema_version")
+    if version not in READABLE_VERSIONS:
+        readable = ", ".join(map(str, READABLE_VERSIONS))
+        raise RunFolderError(f"{path}: schema version {version!r} cannot be read here (readable: {readable})")
+    return info
+
+
+def _read_records(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise RunFolderError(f"{path}:{number}: not valid JSON ({error})") from None
+    return records

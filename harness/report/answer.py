@@ -1,0 +1,101 @@
+"""The first screen: what FP4 cost and what it bought, computed from the records.
+
+In: variants. Out: one Answer a quantized variant, and the lead sentences: one for the targets of a model on which
+memory and quality came out the same, with the speed of each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.report.facts import Fact, memory_fact, quality_fact, speed_fact
+from harness.report.variants import Variant, baseline_of
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one quantized variant bought and cost beside BF16 on the same target."""
+
+    variant: Variant
+    memory: Fact
+    quality: Fact
+    speed: Fact
+
+    @property
+    def core(self) -> str:
+        """Memory and quality as a sentence."""
+        head = self.variant.head
+        text = f"{head.name} ({head.method}) {self.memory.words} and {self.quality.words}."
+        invalid = [cell.workload for cell in self.variant.cells if cell.state == "INVALID"]
+        if invalid:
+            text += f" The verdict on {' and '.join(invalid)} is INVALID: do not rely on it."
+        return text
+
+    @property
+    def is_measured(self) -> bool:
+        return any(cell.records for cell in self.variant.cells)
+
+
+def answers(everyone: Sequence[Variant]) -> tuple[Answer, ...]:
+    """One Answer a quantized variant: FP4 first, then by perplexity change, within each target and model."""
+    found = [_answer(variant, everyone) for variant in everyone if not variant.is_baseline]
+    groups = list(dict.fromkeys(variant.group for variant in everyone))
+    return tuple(sorted(found, key=lambda answer: (groups.index(answer.variant.group), *_rank(answer))))
+
+
+def _answer(variant: Variant, everyone: Sequence[Variant]) -> Answer:
+    baseline = baseline_of(variant, everyone)
+    facts = memory_fact(variant, baseline), quality_fact(variant), speed_fact(variant, baseline)
+    return Answer(variant, *facts)
+
+
+def _rank(answer: Answer) -> tuple[bool, bool, float]:
+    change = answer.variant.quality("perplexity_change_pct").median
+    cost = float("inf") if change is None else change
+    return not answer.is_measured, not answer.variant.is_fp4, cost
+
+
+def leads(everyone: Sequence[Variant], found: Sequence[Answer]) -> tuple[str, ...]:
+    """The sentences that open the report."""
+    cells = [cell for variant in everyone for cell in variant.cells]
+    if not cells:
+        return ("No cell has a record: nothing was measured.",)
+    if not any(cell.records for cell in cells):
+        who = "the only cell" if len(cells) == 1 else f"all {len(cells)} cells"
+        return (f"Nothing was measured: {who} failed. The first error is {cells[0].error}",)
+    groups = list(dict.fromkeys(variant.group for variant in everyone))
+    alike: dict[tuple, list[Answer]] = {}
+    sentences = []
+    for group in groups:
+        best = next((a for a in found if a.variant.group == group and a.is_measured), None)
+        if best is not None:
+            alike.setdefault((group[1:], best.core), []).append(best)
+        else:
+            sentences.append(
+                f"On {group[0]} only BF16 was measured on {group[1]}: there is no FP4 to set beside it."
+            )
+    where = "this machine" if len(groups) == 1 else ""
+    return tuple([_lead(members, where) for members in alike.values()] + sentences)
+
+
+def _lead(alike: list[Answer], where: str) -> str:
+    first, places = alike[0], [_place(answer.variant) for answer in alike]
+    prefix = ""
+    if not first.variant.is_fp4:
+        prefix = f"No FP4 precision was measured here; {first.variant.head.name} is shown instead. "
+    start = f"{prefix}On {where} ({places[0]})" if where else f"{prefix}On {'; '.join(places)}:"
+    if len(alike) == 1:
+        return f"{start} {first.core} {first.speed.words}"
+    speeds = " ".join(f"{answer.variant.head.target}: {_lower_first(answer.speed.words)}" for answer in alike)
+    return f"{start} {first.core} {speeds}"
+
+
+def _place(variant: Variant) -> str:
+    """'A100, GPU, triton-upcast'."""
+    cell = next((cell for cell in variant.cells if cell.records), variant.head)
+    kind = "CPU" if cell.target_kind == "cpu" else "GPU"
+    what = "reference implementation" if cell.is_reference else cell.implementation
+    return f"{cell.target}, {kind}, {what}"
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,93 @@
+"""Everything that is settled before the first measurement, without writing anything.
+
+Scenario -> checkpoints found and checked -> facts from the backend (memory, kernels) -> plan, filtered by `--only`.
+Whatever is wrong with the scenario or a checkpoint is raised from here as ScenarioError.
+"""
+
+import fnmatch
+from dataclasses import asdict, dataclass
+
+from harness import plan as planning
+from harness.device import Device
+from harness.errors import UsageError
+from harness.models import ModelSource, resolve
+from harness.plan import Cell, Facts, Plan, all_precisions, largest_context
+from harness.scenario.schema import Scenario
+from harness.worker.client import Worker
+
+FILTER_KEYS = ("model", "backend", "precision", "workload", "target")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan and what it was made from."""
+
+    scenario: Scenario
+    device: Device
+    sources: dict[str, ModelSource]
+    facts: dict[tuple[str, str], Facts]
+    plan: Plan
+
+
+def prepare(scenario: Scenario, device: Device, *, only: str | None = None) -> Prepared:
+    """Make the plan; raises ScenarioError for a bad checkpoint, UsageError for a filter that fits nothing."""
+    sources = {model.name: resolve(model, f"models[{index}]") for index, model in enumerate(scenario.models)}
+    planning.check_lengths(scenario, sources)
+    facts = _ask_facts(scenario, device, sources)
+    plan = planning.make_plan(scenario, device, sources, facts)
+    return Prepared(scenario, device, sources, facts, _filtered(plan, only))
+
+
+def _ask_facts(scenario: Scenario, device: Device, sources) -> dict[tuple[str, str], Facts]:
+    slots, context = largest_context(scenario)
+    keys = [(name, precision) for name in sources for precision in all_precisions(scenario)]
+    pairs = [{"source": asdict(sources[name]), "precision": asdict(precision)} for name, precision in keys]
+    with Worker("native") as worker:
+        rows = worker.ask(
+            "facts",
+            timeout_s=scenario.limits.load_timeout_s,
+            pairs=pairs,
+            capability=device.capability,
+            slots=slots,
+            context=context,
+            allow_reference=scenario.kernels.allow_reference,
+        )
+    return {
+        (name, precision.id): Facts(row["memory_bytes"], tuple(row["choices"]), row["problem"])
+        for (name, precision), row in zip(keys, rows, strict=True)
+    }
+
+
+def _filtered(plan: Plan, only: str | None) -> Plan:
+    if only is None:
+        return plan
+    wanted = _parse_filter(only)
+    cells = tuple(cell for cell in plan.cells if _matches(cell, wanted))
+    if not cells:
+        shown = "\n".join(f"  {cell.cell_id}" for cell in plan.cells)
+        raise UsageError(f"--only {only!r}: fits none of the planned cells:\n{shown}")
+    return Plan(cells, plan.dropped)
+
+
+def _parse_filter(only: str) -> dict[str, str]:
+    wanted = {}
+    for part in only.split(","):
+        key, equals, pattern = part.partition("=")
+        if not equals or key.strip() not in FILTER_KEYS:
+            raise UsageError(
+                f"--only {only!r}: must be key=pattern[,key=pattern] with keys {', '.join(FILTER_KEYS)}; "
+                "for example --only 'precision=nvfp4*,workload=single'"
+            )
+        wanted[key.strip()] = pattern.strip()
+    return wanted
+
+
+def _matches(cell: Cell, wanted: dict[str, str]) -> bool:
+    values = {
+        "model": cell.model,
+        "backend": cell.backend,
+        "precision": cell.precision.id,
+        "workload": cell.workload_name,
+        "target": cell.target,
+    }
+    return all(fnmatch.fnmatch(values[key], pattern) for key, pattern in wanted.items())

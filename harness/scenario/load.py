@@ -1,0 +1,137 @@
+"""Read a scenario file: YAML text -> `Scenario`, or every problem with file, line, key path, value and what is allowed.
+
+Nothing is written and nothing of the machine is looked at; paths of checkpoints are made absolute against the file.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import ScenarioError, UsageError
+from harness.scenario.override import apply_override, parse_override
+from harness.scenario.positions import KeyPath, Positions, parse_yaml, show_path
+from harness.scenario.schema import Scenario
+
+MAX_SHOWN = 20
+
+
+def load_scenario(path: Path, overrides: tuple[str, ...] = ()) -> Scenario:
+    """Read and check a scenario. Raises ScenarioError (one line a problem) or UsageError (`--set`, missing file)."""
+    data, positions = parse_yaml(_read_text(path), str(path))
+    if not isinstance(data, dict):
+        found = "nothing" if data is None else type(data).__name__
+        raise ScenarioError([f"{path}:1: a scenario must be a mapping of keys (got {found})"])
+    for text in overrides:
+        key, value = parse_override(text)
+        apply_override(data, key, value)
+        positions = Positions(positions.file, positions.lines, positions.overridden | {key})
+    try:
+        scenario = Scenario.model_validate(data)
+    except ValidationError as error:
+        raise ScenarioError(_problems(error, data, positions)) from None
+    return _with_absolute_paths(scenario, path, positions)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        folder = path.parent if path.parent.is_dir() else Path("scenarios")
+        near = difflib.get_close_matches(path.name, [p.name for p in folder.glob("*.yaml")], n=1)
+        hint = f"; did you mean {folder / near[0]}?" if near else "; see the files under scenarios/"
+        raise UsageError(f"{path}: no such scenario{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+
+
+def _with_absolute_paths(scenario: Scenario, path: Path, positions: Positions) -> Scenario:
+    problems, models = [], []
+    for index, model in enumerate(scenario.models):
+        if model.path is not None:
+            folder = (path.parent / Path(model.path).expanduser()).resolve()
+            key = ("models", index, "path")
+            if not (folder / "config.json").is_file():
+                problems.append(
+                    f"{positions.place(key)}: {show_path(key)}: no checkpoint at {model.path!r} "
+                    "(needs a folder with config.json and *.safetensors)"
+                )
+            model = model.model_copy(update={"path": str(folder)})
+        models.append(model)
+    if problems:
+        raise ScenarioError(problems)
+    return scenario.model_copy(update={"models": models})
+
+
+def _problems(error: ValidationError, data: Any, positions: Positions) -> list[str]:
+    lines = [_describe(item, data, positions) for item in error.errors(include_url=False)]
+    if len(lines) > MAX_SHOWN:
+        lines = [*lines[:MAX_SHOWN], f"... and {len(lines) - MAX_SHOWN} more problems"]
+    return list(dict.fromkeys(lines))
+
+
+def _describe(item: dict, data: Any, positions: Positions) -> str:
+    path = _key_path(item["loc"], data)
+    message = _message(item, path)
+    return f"{positions.place(path)}: {show_path(path)}: {message}"
+
+
+def _key_path(location: tuple, data: Any) -> KeyPath:
+    """Pydantic's location without the names of union members, so that it reads like the file."""
+    path: list[str | int] = []
+    node = data
+    for depth, part in enumerate(location):
+        last = depth == len(location) - 1
+        if isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+            node = node if not isinstance(node, str) else {"weights": node, "name": node}
+        elif not (last and (isinstance(node, dict) or node is None)):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _message(item: dict, path: KeyPath) -> str:
+    kind, context, value = item["type"], item.get("ctx", {}), item["input"]
+    if kind == "extra_forbidden":
+        return _unknown_key(path)
+    if kind == "missing":
+        return "required, and missing"
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return f"`kind` must be one of {context.get('expected_tags', 'closed, all_at_once, constant, poisson')}{_got(value)}"
+    if kind == "value_error":
+        return str(context["error"])
+    text = item["msg"].replace("Input should be", "must be").replace("Value should", "must")
+    return f"{text[0].lower()}{text[1:]}{_got(value)}"
+
+
+def _got(value: Any) -> str:
+    shown = repr(value)
+    return f" (got {shown if len(shown) <= 60 else shown[:57] + '...'})"
+
+
+def _unknown_key(path: KeyPath) -> str:
+    allowed = _allowed_keys(Scenario, path[:-1])
+    near = difflib.get_close_matches(str(path[-1]), allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown key (allowed: {', '.join(allowed)}){hint}" if allowed else "unknown key"
+
+
+def _allowed_keys(model: Any, path: KeyPath) -> list[str]:
+    """Keys of the schema part that `path` leads to; a union gives the keys of all its members."""
+    members = [model]
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotations = [m.model_fields[part].annotation for m in members if part in m.model_fields]
+        members = [found for annotation in annotations for found in _models_in(annotation)]
+    return list(dict.fromkeys(name for member in members for name in member.model_fields))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _models_in(inner)]

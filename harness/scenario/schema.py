@@ -1,0 +1,164 @@
+"""The scenario's schema: pydantic models at the YAML edge, unknown keys refused.
+
+In: plain data from YAML. Out: `Scenario`. Rules that need the checkpoint or the machine (does the prompt fit the
+context, is the GPU here) are `harness.plan`'s. `scenarios/schema.json` is generated from this file.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from harness.precisions import ACTIVATIONS, METHODS
+from harness.scenario.arrival import ArrivalSpec
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+TARGETS = ("any", "cpu", "A100", "H100", "H200", "L40S", "RTX 4090", "RTX 5090", "B200")
+HELDOUT = "heldout"
+KNOWN_MODELS = ("pocket-mixtral", "mixtral-8x7b")
+
+
+def _expand(value: Any, *, key: str) -> Any:
+    """Turn the strings in a list into one-key mappings; anything else passes on to be judged by the schema."""
+    return (
+        [{key: item} if isinstance(item, str) else item for item in value]
+        if isinstance(value, list)
+        else value
+    )
+
+
+class Spec(BaseModel):
+    """Base of every part of a scenario: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSpec(Spec):
+    """A model: one that the harness knows by name, or any Mixtral-architecture checkpoint by path."""
+
+    name: Name = Field(description="pocket-mixtral, mixtral-8x7b, or a name of your own together with `path`")
+    path: str | None = Field(
+        None, min_length=1, description="Checkpoint folder, relative to the scenario file"
+    )
+    weights: Literal["auto", "trained", "random"] = Field(
+        "auto", description="auto: trained where a checkpoint is there, else random (speed and memory only)"
+    )
+    targets: list[Literal[TARGETS]] | None = Field(
+        None, min_length=1, description="Overrides the scenario's targets"
+    )
+
+    @model_validator(mode="after")
+    def _known_or_path(self):
+        if self.path is None and self.name not in KNOWN_MODELS:
+            raise ValueError(f"needs `path`, or a known name ({', '.join(KNOWN_MODELS)})")
+        return self
+
+
+class PrecisionSpec(Spec):
+    """A precision of the expert products: weight format, quantization method, activation format."""
+
+    weights: Literal[tuple(METHODS)]
+    method: str | None = Field(None, description="How weights are quantized; default: the format's best")
+    activations: Literal[ACTIVATIONS] = "bf16"
+
+    @model_validator(mode="after")
+    def _method_fits(self):
+        if self.method is not None and self.method not in METHODS[self.weights]:
+            allowed = ", ".join(METHODS[self.weights])
+            raise ValueError(f"method {self.method!r} is not one of {self.weights}'s (allowed: {allowed})")
+        return self
+
+
+class SamplingSpec(Spec):
+    """How the next token is chosen; temperature 0 is greedy."""
+
+    temperature: float = Field(0.0, ge=0.0, le=10.0, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+
+
+class WorkloadSpec(Spec):
+    """Requests with fixed prompt and output lengths, and when they arrive."""
+
+    name: Name
+    prompt_tokens: PositiveInt
+    output_tokens: int = Field(gt=1, description="At least 2, so that a time per output token exists")
+    num_requests: int = Field(gt=0, le=1_000_000)
+    arrival: ArrivalSpec
+    sampling: SamplingSpec = SamplingSpec()
+    warmup_requests: int | None = Field(
+        None, ge=0, description="Default: 2 x concurrency, at most num_requests"
+    )
+
+
+class QualitySpec(Spec):
+    """Perplexity and divergence from BF16 on the model's held-out text."""
+
+    window_tokens: int = Field(512, ge=16, description="Context restarts at each window")
+    max_tokens: int = Field(
+        65_536, gt=0, description="Windows are spread evenly over the text up to this many tokens"
+    )
+    kl_tokens: int = Field(
+        8_192, gt=0, description="Tokens over which the full distribution is compared to BF16's"
+    )
+    batch_windows: int = Field(8, gt=0, le=256)
+
+
+class KernelSpec(Spec):
+    """Limits on which implementations may be selected."""
+
+    allow_reference: bool = Field(
+        True, description="Whether the slow plain-torch implementation may be measured"
+    )
+
+
+class LimitSpec(Spec):
+    """When to give up on a worker."""
+
+    load_timeout_s: float = Field(900.0, gt=0)
+    cell_timeout_s: float = Field(900.0, gt=0)
+
+
+class Scenario(Spec):
+    """A whole scenario; see the README for an example."""
+
+    name: Name
+    description: str = ""
+    models: list[ModelSpec] = Field(min_length=1)
+    targets: list[Literal[TARGETS]] = Field(["any"], min_length=1)
+    backends: list[Literal["native"]] = Field(["native"], min_length=1)
+    precisions: list[PrecisionSpec] = Field(min_length=1)
+    workloads: list[WorkloadSpec] = []
+    quality: QualitySpec | None = None
+    kernels: KernelSpec = KernelSpec()
+    limits: LimitSpec = LimitSpec()
+    repeats: int = Field(3, ge=1, le=30)
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: Any) -> Any:
+        """`- pocket-mixtral` stands for `- {name: pocket-mixtral}`."""
+        return _expand(value, key="name")
+
+    @field_validator("precisions", mode="before")
+    @classmethod
+    def _precision_by_weights(cls, value: Any) -> Any:
+        """`- nvfp4` stands for `- {weights: nvfp4}`."""
+        return _expand(value, key="weights")
+
+    @model_validator(mode="after")
+    def _something_to_measure(self):
+        if not self.workloads and self.quality is None:
+            raise ValueError("nothing to measure: give at least one of `workloads` and `quality`")
+        for key, names in (
+            ("models", [m.name for m in self.models]),
+            ("workloads", [w.name for w in self.workloads]),
+        ):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"{key}: name {repeated[0]!r} is used twice; records are told apart by name")
+        if any(w.name == HELDOUT for w in self.workloads):
+            raise ValueError(
+                f"workloads: the name {HELDOUT!r} belongs to the quality measurement; choose another"
+            )
+        return self

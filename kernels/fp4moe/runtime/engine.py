@@ -1,0 +1,178 @@
+"""Continuous batching: requests come and go at any time, each step serves those that are here.
+
+In: `submit` and `cancel` between steps. Out: one `StepResult` a `step`. A waiting request is prefilled, alone, as soon as a
+slot is free, before any decoding; otherwise every running request decodes one token. Requests beyond the slots wait in
+order. Greedy output does not depend on the batch (up to the last bit of float32 sums). Single-threaded, prints nothing.
+
+Shapes: B running requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+
+from fp4moe.errors import EngineError
+from fp4moe.runtime.kv_cache import KVCache
+from fp4moe.runtime.model import MixtralModel
+from fp4moe.runtime.recorder import RoutingRecorder
+from fp4moe.runtime.request import Request, StepResult
+from fp4moe.runtime.sampling import sample
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request that holds a slot. num_cached: tokens in the slot; last_token is not yet among them."""
+
+    request: Request
+    slot: int
+    generator: torch.Generator | None
+    num_cached: int
+    last_token: int = -1
+    num_emitted: int = 0
+
+
+class Engine:
+    """Serves one model. `request_numbers` maps ids to the numbers that the recorder stores, in order of submission."""
+
+    def __init__(
+        self,
+        model: MixtralModel,
+        *,
+        max_slots: int,
+        max_context: int,
+        kv_dtype: str = "bf16",
+        recorder: RoutingRecorder | None = None,
+    ) -> None:
+        limit = model.config.max_positions
+        if max_slots < 1 or not 2 <= max_context <= limit:
+            raise EngineError(
+                f"engine: must have max_slots >= 1 and 2 <= max_context <= {limit}, the model's positions "
+                f"(got {max_slots} and {max_context})"
+            )
+        self._model = model
+        self._max_context = max_context
+        self._recorder = recorder
+        self._cache = KVCache(
+            model.config, max_slots=max_slots, max_context=max_context, kv_dtype=kv_dtype, device=model.device
+        )
+        self._free = list(range(max_slots - 1, -1, -1))
+        self._waiting: deque[Request] = deque()
+        self._running: dict[str, _Running] = {}
+        self._num_steps = 0
+        self.request_numbers: dict[str, int] = {}
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has something to do."""
+        return bool(self._waiting or self._running)
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        """Bytes held for keys and values, in use or not."""
+        return self._cache.nbytes
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; EngineError, without any effect, when it can never be served."""
+        self._check(request)
+        self.request_numbers[request.request_id] = len(self.request_numbers)
+        self._waiting.append(request)
+
+    def cancel(self, request_id: str) -> None:
+        """Drop a waiting or running request; its slot is free at once. EngineError when it is neither."""
+        if request_id in self._running:
+            self._free.append(self._running.pop(request_id).slot)
+            return
+        for request in self._waiting:
+            if request.request_id == request_id:
+                self._waiting.remove(request)
+                return
+        raise EngineError(
+            f"request {request_id!r}: must be waiting or running to be cancelled; it is neither"
+        )
+
+    def step(self) -> StepResult:
+        """One prefill or one decode; EngineError when there is nothing to do."""
+        if not self.has_work:
+            raise EngineError("engine: step() needs a waiting or running request; check has_work before")
+        start_ns = time.perf_counter_ns()
+        if self._waiting and self._free:
+            phase, num_tokens, served = self._prefill(self._waiting.popleft())
+        else:
+            phase, num_tokens, served = self._decode()
+        end_ns = time.perf_counter_ns()
+        finished = tuple(run.request.request_id for run in served if self._is_finished(run))
+        for request_id in finished:
+            self._free.append(self._running.pop(request_id).slot)
+        emitted = tuple((run.request.request_id, run.last_token) for run in served)
+        self._num_steps += 1
+        index = self._num_steps - 1
+        return StepResult(index, phase, start_ns, end_ns, num_tokens, len(served), emitted, finished)
+
+    def _prefill(self, request: Request) -> tuple[str, int, list[_Running]]:
+        run = _Running(request, self._free.pop(), request.sampling.generator(), len(request.prompt_ids))
+        self._running[request.request_id] = run
+        self._begin_recording("prefill", [run], num_tokens_each=run.num_cached)
+        tokens_T = torch.tensor(request.prompt_ids, device=self._model.device)
+        logits_V = self._model.prefill(tokens_T, self._cache, run.slot, self._recorder)
+        self._emit([run], logits_V.unsqueeze(0))
+        return "prefill", run.num_cached, [run]
+
+    def _decode(self) -> tuple[str, int, list[_Running]]:
+        runs = list(self._running.values())
+        self._begin_recording("decode", runs, num_tokens_each=1)
+        columns = zip(*((run.last_token, run.num_cached, run.slot) for run in runs), strict=True)
+        tokens_B, positions_B, slots_B = (
+            torch.tensor(column, device=self._model.device) for column in columns
+        )
+        logits_BV = self._model.decode(tokens_B, positions_B, slots_B, self._cache, recorder=self._recorder)
+        for run in runs:
+            run.num_cached += 1
+        self._emit(runs, logits_BV)
+        return "decode", len(runs), runs
+
+    def _emit(self, runs: list[_Running], logits_BV: torch.Tensor) -> None:
+        greedy_B = logits_BV.argmax(dim=-1).tolist()
+        for row, run in enumerate(runs):
+            sampling = run.request.sampling
+            run.last_token = (
+                greedy_B[row] if sampling.is_greedy else sample(logits_BV[row], sampling, run.generator)
+            )
+            run.num_emitted += 1
+
+    def _is_finished(self, run: _Running) -> bool:
+        if run.num_emitted == run.request.max_new_tokens:
+            return True
+        return not run.request.ignore_eos and run.last_token in self._model.config.eos_token_ids
+
+    def _begin_recording(self, phase: str, runs: list[_Running], *, num_tokens_each: int) -> None:
+        if self._recorder is not None:
+            numbers = [
+                self.request_numbers[run.request.request_id] for run in runs for _ in range(num_tokens_each)
+            ]
+            self._recorder.begin_step(phase, len(numbers), self._num_steps, requests=numbers)
+
+    def _check(self, request: Request) -> None:
+        place = f"request {request.request_id!r}"
+        if request.request_id in self.request_numbers:
+            raise EngineError(f"{place}: request_id must be new to this engine; it was submitted before")
+        if not request.prompt_ids or request.max_new_tokens < 1:
+            raise EngineError(
+                f"{place}: must have at least one prompt token and max_new_tokens >= 1 "
+                f"(got {len(request.prompt_ids)} and {request.max_new_tokens})"
+            )
+        needed = len(request.prompt_ids) + request.max_new_tokens
+        if needed > self._max_context:
+            raise EngineError(
+                f"{place}: prompt and max_new_tokens must fit max_context = {self._max_context} (got {needed} = "
+                f"{len(request.prompt_ids)} + {request.max_new_tokens}); shorten it or raise max_context"
+            )
+        vocab_size = self._model.config.vocab_size
+        if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= vocab_size:
+            raise EngineError(
+                f"{place}: prompt tokens must be in [0, {vocab_size}) "
+                f"(got {min(request.prompt_ids)} to {max(request.prompt_ids)}); is it another model's tokenizer?"
+            )

@@ -1,0 +1,88 @@
+"""The table of metrics: complete, without duplicates, units that fit the names."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.metrics import METRICS, Metric, by_name
+
+THROUGHPUT = ["prefill_throughput", "decode_throughput", "output_throughput", "total_token_throughput"]
+LATENCY = [
+    f"{statistic}_{latency}_ms"
+    for statistic in ("mean", "median", "std", "p50", "p90", "p95", "p99")
+    for latency in ("ttft", "tpot", "itl", "e2el")
+]
+QUALITY = [
+    "perplexity",
+    "bits_per_byte",
+    "mean_nll_nats",
+    "mean_kl_nats",
+    "top1_agreement_pct",
+    "num_scored_tokens",
+]
+CHANGE = ["perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct"]
+WEIGHT_CAUSES = [
+    "expert_codes_bytes",
+    "expert_scales_bytes",
+    "expert_tensor_scales_bytes",
+    "attention_bytes",
+    "embedding_bytes",
+    "router_bytes",
+    "norm_bytes",
+]
+MEMORY = [*WEIGHT_CAUSES, "weight_bytes", "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes"]
+
+# Checked in order; the first that ends the name holds.
+UNIT_BY_SUFFIX = {
+    "request_throughput": "requests/s",
+    "_throughput": "tokens/s",
+    "_ms": "ms",
+    "_bytes": "bytes",
+    "_pct": "%",
+    "_nats": "nats",
+    "_tokens": "tokens",
+    "bits_per_byte": "bits/byte",
+    "perplexity": "1",
+}
+
+
+def test_exactly_the_names_that_records_use():
+    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *QUALITY, *CHANGE, *MEMORY}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_unit_fits_the_suffix_and_all_is_said(name):
+    metric = METRICS[name]
+    assert metric.name == name
+    assert metric.unit == next(unit for suffix, unit in UNIT_BY_SUFFIX.items() if name.endswith(suffix))
+    assert metric.direction in ("higher", "lower", "none")
+    assert metric.definition.endswith(".") and metric.formula
+
+
+def test_direction_by_family():
+    assert {METRICS[name].direction for name in [*THROUGHPUT, "top1_agreement_pct"]} == {"higher"}
+    lower = [*LATENCY, *MEMORY, "perplexity", "bits_per_byte", "mean_nll_nats", "mean_kl_nats", CHANGE[0]]
+    assert {METRICS[name].direction for name in lower} == {"lower"}
+    assert {METRICS[name].direction for name in [*CHANGE[1:], "num_scored_tokens"]} == {"none"}
+
+
+def test_weight_bytes_is_the_sum_of_its_causes():
+    assert METRICS["weight_bytes"].formula.split(" + ") == WEIGHT_CAUSES
+
+
+def test_tpot_and_itl_are_told_apart():
+    assert METRICS["mean_tpot_ms"].formula == "mean((e2el - ttft) / (output tokens - 1))"
+    assert METRICS["p99_itl_ms"].formula == "p99(token[i + 1] - token[i])"
+
+
+def test_a_name_defined_twice_is_refused():
+    metric = Metric("x_ms", "ms", "lower", "X.", "x")
+    with pytest.raises(ValueError, match=r"twice: \['x_ms'\]"):
+        by_name((metric, metric))
+
+
+def test_import_is_light():
+    code = "import sys, harness.metrics; print({'numpy', 'scipy', 'torch', 'pandas'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
