@@ -69,7 +69,8 @@ def _gpus() -> Iterator[Finding]:
         )
         yield Finding("gpu", "missing", "no NVIDIA driver, or no GPU", advice)
     for gpu in gpus:
-        found = f"{gpu.name}, sm_{gpu.capability.replace('.', '')}, {gpu.free_bytes / 1e9:.1f} GB free, driver {driver_version()}"
+        capability = gpu.capability.replace(".", "")
+        found = f"{gpu.name}, sm_{capability}, {gpu.free_bytes / 1e9:.1f} GB free, driver {driver_version()}"
         unknown = gpu.kind == "gpu"
         yield Finding(
             "gpu", "ok", found, "not in data/gpus.yaml: no data-sheet figures for it" if unknown else ""

@@ -21,6 +21,19 @@ MIXTRAL_8X7B = {
 }  # fmt: skip
 """Mixtral-8x7B-v0.1's published config.json, for random weights where the checkpoint is not there."""
 
+_OPTIONAL = ("head_dim", "rope_theta", "tie_word_embeddings", "bos_token_id", "eos_token_id")
+"""Keys that a config.json may lack."""
+
+_INTEGERS = {
+    "hidden_size": (1, 2**17), "intermediate_size": (1, 2**20), "num_hidden_layers": (1, 1024),
+    "num_attention_heads": (1, 4096), "num_key_value_heads": (1, 4096), "head_dim": (2, 4096),
+    "num_local_experts": (1, 256), "num_experts_per_tok": (1, 256), "vocab_size": (1, 2**22),
+    "max_position_embeddings": (1, 2**26),
+}  # fmt: skip
+"""Key -> the values that are taken seriously, far beyond any published model; others are a damaged file."""
+
+MAX_FLOAT = 1e12
+
 GPU_ONLY_PARAMETERS = 1_000_000_000
 """Above this many parameters the plain-torch runtime on a CPU would take hours a cell, so a GPU is required."""
 
@@ -87,13 +100,57 @@ def _known_folder(name: str) -> Path | None:
 def _read_config(folder: Path, place: str) -> dict:
     file = folder / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
         raise ScenarioError([f"{place}: {file}: cannot be read as JSON ({error})"]) from None
-    required = [key for key in MIXTRAL_8X7B if key not in ("head_dim", "rope_theta", "tie_word_embeddings")]
-    missing = [key for key in required if key not in config and key not in ("bos_token_id", "eos_token_id")]
+    if not isinstance(config, dict):
+        found = type(config).__name__
+        raise ScenarioError([f"{place}: {file}: must be a JSON object of keys (got a {found})"])
+    missing = [key for key in MIXTRAL_8X7B if key not in config and key not in _OPTIONAL]
     if missing:
         raise ScenarioError([f"{place}: {file}: not a Mixtral configuration, lacks {', '.join(missing)}"])
     if config["model_type"] != "mixtral":
         raise ScenarioError([f"{place}: {file}: model_type is {config['model_type']!r} (allowed: 'mixtral')"])
+    problems = [f"{place}: {file}: {problem}" for problem in _value_problems(config)]
+    if problems:
+        raise ScenarioError(problems)
     return config
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _value_problems(config: dict) -> list[str]:
+    problems = [
+        f"{key}: must be an integer from {low} to {high} (got {_shown(config[key])})"
+        for key, (low, high) in _INTEGERS.items()
+        if config.get(key) is not None or key not in _OPTIONAL
+        if not _is_integer(config[key], low, high)
+    ]
+    ropes = {key: config.get(key) for key in ("rope_parameters", "rope_scaling")}
+    numbers = {"rms_norm_eps": config["rms_norm_eps"], "rope_theta": config.get("rope_theta")}
+    for key, rope in ropes.items():
+        if isinstance(rope, dict):
+            numbers[f"{key}.rope_theta"] = rope.get("rope_theta")
+        elif rope is not None:
+            problems.append(f"{key}: must be an object of keys or null (got {_shown(rope)})")
+    problems += [
+        f"{key}: must be a number above 0 and at most {MAX_FLOAT:g} (got {_shown(value)})"
+        for key, value in numbers.items()
+        if value is not None and not (_is_number(value) and 0 < value <= MAX_FLOAT)
+    ]
+    return problems
+
+
+def _is_integer(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

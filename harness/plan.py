@@ -148,15 +148,16 @@ def check_lengths(scenario: Scenario, sources: Mapping[str, ModelSource]) -> Non
             needed = workload.prompt_tokens + workload.output_tokens
             if needed > limit:
                 problems.append(
-                    f"workloads[{index}]: prompt_tokens + output_tokens = {needed} is more than "
+                    f"{scenario.place('workloads', index)}: prompt_tokens + output_tokens = {needed} is more than "
                     f"{model.name}'s context of {limit} tokens"
                 )
         if scenario.quality and scenario.quality.window_tokens + 1 > limit:
             problems.append(
-                f"quality.window_tokens: must be at most {limit - 1} for {model.name} (got {scenario.quality.window_tokens})"
+                f"{scenario.place('quality', 'window_tokens')}: must be at most {limit - 1} for {model.name} "
+                f"(got {scenario.quality.window_tokens})"
             )
     if problems:
-        raise ScenarioError([f"{scenario.name}: {problem}" for problem in problems])
+        raise ScenarioError(problems)
 
 
 def largest_context(scenario: Scenario) -> tuple[int, int]:

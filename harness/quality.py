@@ -23,8 +23,11 @@ def change_metrics(folder: Path, record: dict, baseline: dict | None) -> dict[st
         return {
             name: missing(name, "this is the BF16 run that the others are held against") for name in NAMES
         }
-    base_nll, base_window = read_token_nll(folder / baseline["samples"]["token_nll"])
-    nll, window = read_token_nll(folder / record["samples"]["token_nll"])
+    try:
+        base_nll, base_window = read_token_nll(folder / baseline["samples"]["token_nll"])
+        nll, window = read_token_nll(folder / record["samples"]["token_nll"])
+    except (OSError, ValueError, KeyError) as error:
+        return {name: missing(name, f"token NLLs cannot be read ({error})") for name in NAMES}
     change = perplexity_change(base_nll, nll, base_window, window_b=window)
     values = (change.change, change.low, change.high)
     return {

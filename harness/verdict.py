@@ -66,7 +66,8 @@ def _late_sends(requests: list[RequestTimes]) -> list[Reason]:
     late = [lag for lag in lags_ms if lag > MAX_SEND_LAG_MS]
     if not late:
         return []
-    message = f"{len(late)} of {len(lags_ms)} requests were sent more than {MAX_SEND_LAG_MS:g} ms late (most {max(late):.0f} ms)"
+    most = f"(most {max(late):.0f} ms)"
+    message = f"{len(late)} of {len(lags_ms)} requests were sent more than {MAX_SEND_LAG_MS:g} ms late {most}"
     return [Reason("send_lag", f"{message}: latency includes the wait; lower the rate", invalidates=False)]
 
 

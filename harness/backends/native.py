@@ -8,17 +8,16 @@ from pathlib import Path
 
 import torch
 
-from fp4moe.checkpoint import open_checkpoint
 from fp4moe.errors import CheckpointError, FormatError, SelectionError
 from fp4moe.precision import Precision
-from fp4moe.runtime import MixtralConfig, RandomWeights, load_model, predict_memory_bytes
+from fp4moe.runtime import RandomWeights, load_model, predict_memory_bytes
 from fp4moe.runtime.verify import check_moe_layer
 from fp4moe.select import Capability, choose
 from harness.backends import native_quality, native_speed
+from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
 from harness.collect.memory import peak_rss_bytes
 from harness.collect.values import measured, missing
-from harness.models import ModelSource, pocket_folder
-from harness.workload.heldout import encode_text
+from harness.models import ModelSource
 
 OPERATIONS = ("route", "gate_up", "down")
 CHECK_TOKENS = 17
@@ -38,30 +37,29 @@ class NativeBackend:
         """Whether the fault lies in what the user gave (a checkpoint), not in the run."""
         return isinstance(error, CheckpointError | FormatError)
 
-    def facts(self, *, pairs, capability, slots, context, allow_reference, progress) -> list[dict]:
-        """For each (source, precision): memory by cause and the choice a kernel, without loading weights.
+    def facts(
+        self, *, source, precisions, capability, slots, context, window_tokens, allow_reference, progress
+    ) -> list[dict]:
+        """For each precision of a model: memory by cause and the choice a kernel, without loading weights.
 
         A checkpoint that the user named is read through (shapes, NaN) first.
         """
-        validated: set[str] = set()
+        source = ModelSource(**source)
+        wanted = [Precision(**precision) for precision in precisions]
+        stored = check_source(source, wanted, window_tokens)
         rows = []
-        for index, pair in enumerate(pairs):
-            source, precision = ModelSource(**pair["source"]), Precision(**pair["precision"])
-            if source.is_user_path and source.path not in validated:
-                open_checkpoint(Path(source.path)).validate()
-                validated.add(source.path)
-            config = MixtralConfig.from_dict(source.config)
-            memory = predict_memory_bytes(config, precision, max_slots=slots, max_context=context)
+        for index, precision in enumerate(wanted):
+            memory = predict_memory_bytes(read_config(source), precision, max_slots=slots, max_context=context)
             choices, problem = _choices(precision, capability, allow_reference)
+            problem = problem or stored_problem(stored, precision)
             rows.append({"memory_bytes": memory, "choices": choices, "problem": problem})
-            progress(index + 1, len(pairs), "checking")
+            progress(index + 1, len(wanted), "checking")
         return rows
 
     def load(self, *, source, precision, torch_device, seed, allow_reference, progress) -> dict:
         """Load weights, quantize them, and check the MoE layers against a float64 loop."""
         self.source = ModelSource(**source)
-        config = MixtralConfig.from_dict(self.source.config)
-        weights = Path(self.source.path) if self.source.path else RandomWeights(config, seed)
+        weights = Path(self.source.path) if self.source.path else RandomWeights(read_config(self.source), seed)
         self.model = load_model(
             weights,
             Precision(**precision),
@@ -87,13 +85,8 @@ class NativeBackend:
 
     def text(self):
         """(token ids, bytes a token) of the held-out text under this model's tokenizer; None for random weights."""
-        if self.source.path is None:
-            return None
         if self._text is None:
-            folder = Path(self.source.path)
-            own = folder / "heldout.txt"
-            file = own if own.is_file() else pocket_folder() / "heldout.txt"
-            self._text = encode_text(folder, file.read_text(encoding="utf-8"))
+            self._text = read_text(self.source)
         return self._text
 
     def _check(self, seed: int) -> dict:

@@ -4,6 +4,7 @@ In: a loaded backend, a quality spec. Out: metrics, expert usage, token NLLs. Th
 (first `kl_tokens` tokens) and its most likely token everywhere in the run's scratch folder; the others read them.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from fp4moe.runtime import RoutingRecorder
 from harness.backends.native_speed import expert_block
 from harness.collect import tables
 from harness.collect.values import measured, missing
-from harness.record.write import RunWriter
+from harness.record.write import RunWriter, storage_error
 from harness.scenario.schema import QualitySpec
 from harness.stats.bits import bits_per_byte, perplexity
 from harness.verdict import judge_check, verdict
@@ -100,9 +101,12 @@ def _score(
 
 
 class _Reference:
-    """BF16's distribution on disk: written by the BF16 run, read by the others."""
+    """BF16's distribution on disk: written by the BF16 run, read by the others once it is whole."""
 
-    def __init__(self, log_probabilities: np.ndarray, top1: np.ndarray, *, is_baseline: bool):
+    def __init__(
+        self, log_probabilities: np.ndarray, top1: np.ndarray, files: tuple[Path, Path], *, is_baseline: bool
+    ):
+        self._files = files
         self._log_probabilities, self._top1, self._is_baseline = log_probabilities, top1, is_baseline
         self._kl_sum, self._agreed, self._compared = 0.0, 0, 0
 
@@ -116,17 +120,17 @@ class _Reference:
         files = (scratch / "log_probabilities.npy", scratch / "top1.npy")
         shapes = ((kl_windows, length, vocab_size), (count, length))
         if is_baseline:
-            arrays = [
-                np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
-                for file, kind, shape in zip(files, (np.float32, np.int32), shapes, strict=True)
-            ]
+            for file in files:
+                file.unlink(missing_ok=True)
+            parts = zip(files, (np.float32, np.int32), shapes, strict=True)
+            arrays = [_allocate(_part(file), kind, shape) for file, kind, shape in parts]
         else:
             if not all(file.is_file() for file in files):
                 return None
             arrays = [np.load(file, mmap_mode="r") for file in files]
             if tuple(array.shape for array in arrays) != shapes:
                 return None
-        return cls(*arrays, is_baseline=is_baseline)
+        return cls(*arrays, files, is_baseline=is_baseline)
 
     def take(self, start: int, log_probabilities: torch.Tensor) -> None:
         """One batch of windows: log_probabilities [B, T, V] of the windows from `start` on."""
@@ -149,9 +153,28 @@ class _Reference:
         if self._is_baseline:
             self._log_probabilities.flush()
             self._top1.flush()
+            for file in self._files:
+                os.replace(_part(file), file)
             return Divergence(0.0, 0, 1.0)
         count = self._log_probabilities.shape[0] * self._log_probabilities.shape[1]
         return Divergence(self._kl_sum / count, count, self._agreed / self._compared)
+
+
+def _part(file: Path) -> Path:
+    return file.with_suffix(".part")
+
+
+def _allocate(file: Path, kind: type, shape: tuple[int, ...]) -> np.ndarray:
+    """A new array on disk, with its space reserved: on a full disk, writing to it later would end the process."""
+    try:
+        array = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with file.open("r+b") as opened:
+                os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise storage_error(file, error) from None
+    return array
 
 
 def _divergence_metrics(divergence: Divergence | None, *, is_baseline: bool) -> dict:

@@ -13,7 +13,7 @@ from harness.cli.options import (
     scenario_argument,
     set_option,
 )
-from harness.errors import HarnessError
+from harness.errors import HarnessError, InterruptedRunError, StorageError
 from harness.progress import say
 
 
@@ -45,7 +45,13 @@ def run(
     outcome = execute(scenario, device.detect(), options)
     folder = outcome.run.folder
     say("writing the report ...")
-    paths = write_reports([folder], folder)
+    again = f"the records in {folder} are whole; write the report with: harness report {folder}"
+    try:
+        paths = write_reports([folder], folder)
+    except OSError as error:
+        raise StorageError(f"the report could not be stored ({error}); {again}") from None
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted while writing the report; {again}") from None
     code = exit_code(outcome)
     if as_json:
         print_json(_summary(outcome, paths, code))

@@ -12,6 +12,7 @@ from harness.errors import RunFolderError
 from harness.record.write import INFO, RECORDS
 
 READABLE_VERSIONS = (1,)
+REQUIRED = ("cell_id", "repeat", "status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def _read_info(path: Path) -> dict:
         info = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunFolderError(f"{path}: not valid JSON ({error})") from None
-    version = info.get("schema_version")
+    version = info.get("schema_version") if isinstance(info, dict) else None
     if version not in READABLE_VERSIONS:
         readable = ", ".join(map(str, READABLE_VERSIONS))
         raise RunFolderError(f"{path}: schema version {version!r} cannot be read here (readable: {readable})")
@@ -60,7 +61,11 @@ def _read_records(path: Path) -> list[dict]:
     records = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError as error:
             raise RunFolderError(f"{path}:{number}: not valid JSON ({error})") from None
+        absent = [key for key in REQUIRED if not isinstance(record, dict) or key not in record]
+        if absent:
+            raise RunFolderError(f"{path}:{number}: not a record, lacks {', '.join(absent)}")
+        records.append(record)
     return records

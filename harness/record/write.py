@@ -13,6 +13,7 @@ from harness.errors import StorageError
 
 RECORDS = "records.jsonl"
 INFO = "run.json"
+PART = ".part"
 
 
 class RunWriter:
@@ -37,8 +38,9 @@ class RunWriter:
 
     @classmethod
     def reopen(cls, folder: Path) -> "RunWriter":
-        """Continue an interrupted run: a torn last line is cut off first."""
+        """Continue an interrupted run: a torn last line is cut off first, half-written files are removed."""
         writer = cls(folder)
+        writer.sweep()
         path = folder / RECORDS
         if path.exists():
             content = path.read_bytes()
@@ -46,6 +48,11 @@ class RunWriter:
             if whole != content:
                 os.truncate(path, len(whole))
         return writer
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written."""
+        for part in [*self.folder.glob(f".*{PART}"), *self.folder.glob(f"samples/.*{PART}")]:
+            part.unlink(missing_ok=True)
 
     def write_info(self, info: dict) -> None:
         """Replace run.json in one step."""
@@ -59,7 +66,7 @@ class RunWriter:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
-            raise _storage_error(path, error) from None
+            raise storage_error(path, error) from None
         try:
             before = os.fstat(descriptor).st_size
             try:
@@ -67,21 +74,21 @@ class RunWriter:
                 os.fsync(descriptor)
             except OSError as error:
                 os.ftruncate(descriptor, before)
-                raise _storage_error(path, error) from None
+                raise storage_error(path, error) from None
         finally:
             os.close(descriptor)
 
     def store(self, name: str, write: Callable[[Path], object]) -> str:
         """Let `write(path)` produce the file `name` in the folder, complete or not at all. Gives `name` back."""
         path = self.folder / name
-        temporary = path.with_name(f".{path.name}.part")
+        temporary = path.with_name(f".{path.name}{PART}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write(temporary)
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise _storage_error(path, error) from None
+            raise storage_error(path, error) from None
         return name
 
 
@@ -90,7 +97,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _storage_error(path: Path, error: OSError) -> StorageError:
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """What to raise when `path` could not be written."""
     return StorageError(
         f"{path}: could not be stored ({error.strerror or error}); what was recorded before is kept. "
         "Free some space, then go on with --resume"

@@ -27,7 +27,7 @@ class ReportPaths:
 def write_reports(runs: Sequence[Path | str], out_dir: Path | str) -> ReportPaths:
     """Write report.html, report.md and plots/*.png of the run folders `runs` into `out_dir`.
 
-    Plots of an earlier report in the same folder are overwritten where the name is the same, and kept otherwise.
+    Plots of an earlier report in the same folder are overwritten where the name is the same, else kept.
     """
     from harness.report import html, markdown
     from harness.report.data import load

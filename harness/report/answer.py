@@ -1,7 +1,7 @@
 """The first screen: what FP4 cost and what it bought, computed from the records.
 
-In: variants. Out: one Answer a quantized variant, and the lead sentences: one for the targets of a model on which
-memory and quality came out the same, with the speed of each.
+In: variants. Out: one Answer a quantized variant, and the lead sentences: one for the targets of a model on
+which memory and quality came out the same, with the speed of each.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,14 @@ class Answer:
         """Memory and quality as a sentence."""
         head = self.variant.head
         text = f"{head.name} ({head.method}) {self.memory.words} and {self.quality.words}."
-        invalid = [cell.workload for cell in self.variant.cells if cell.state == "INVALID"]
-        if invalid:
-            text += f" The verdict on {' and '.join(invalid)} is INVALID: do not rely on it."
+        if self.invalid:
+            text += f" The verdict on {' and '.join(self.invalid)} is INVALID: do not rely on it."
         return text
+
+    @property
+    def invalid(self) -> tuple[str, ...]:
+        """Workloads whose cell is INVALID."""
+        return tuple(cell.workload for cell in self.variant.cells if cell.state == "INVALID")
 
     @property
     def is_measured(self) -> bool:
@@ -78,23 +82,35 @@ def leads(everyone: Sequence[Variant], found: Sequence[Answer]) -> tuple[str, ..
 
 
 def _lead(alike: list[Answer], where: str) -> str:
-    first, places = alike[0], [_place(answer.variant) for answer in alike]
+    first = alike[0]
     prefix = ""
     if not first.variant.is_fp4:
         prefix = f"No FP4 precision was measured here; {first.variant.head.name} is shown instead. "
-    start = f"{prefix}On {where} ({places[0]})" if where else f"{prefix}On {'; '.join(places)}:"
+    if where:
+        start = f"On {where} ({first.variant.head.target}, {_inside(first.variant)})"
+    else:
+        start = f"On {_places([answer.variant for answer in alike])},"
     if len(alike) == 1:
-        return f"{start} {first.core} {first.speed.words}"
+        return f"{prefix}{start} {first.core} {first.speed.words}"
     speeds = " ".join(f"{answer.variant.head.target}: {_lower_first(answer.speed.words)}" for answer in alike)
-    return f"{start} {first.core} {speeds}"
+    return f"{prefix}{start} {first.core} {speeds}"
 
 
-def _place(variant: Variant) -> str:
-    """'A100, GPU, triton-upcast'."""
+def _places(members: list[Variant]) -> str:
+    """'A100, H100 and RTX 5090 (GPU, triton-upcast)'; what differs stands after each target."""
+    insides = [_inside(variant) for variant in members]
+    names = [variant.head.target for variant in members]
+    if len(set(insides)) > 1:
+        names = [f"{name} ({inside})" for name, inside in zip(names, insides, strict=True)]
+    text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return text if len(set(insides)) > 1 else f"{text} ({insides[0]})"
+
+
+def _inside(variant: Variant) -> str:
+    """'GPU, triton-upcast'."""
     cell = next((cell for cell in variant.cells if cell.records), variant.head)
     kind = "CPU" if cell.target_kind == "cpu" else "GPU"
-    what = "reference implementation" if cell.is_reference else cell.implementation
-    return f"{cell.target}, {kind}, {what}"
+    return f"{kind}, {'reference implementation' if cell.is_reference else cell.implementation}"
 
 
 def _lower_first(text: str) -> str:

@@ -1,8 +1,8 @@
 """Measured cells: all repeats of one cell of one run, with each metric reduced to median and min-max.
 
 In: LoadedRun objects. Out: MeasuredCell rows in the order of the plan, and Number, one metric over repeats.
-Failed records give no numbers; a metric that is null or absent gives a Number without a median and with its reason.
-It formats nothing.
+Failed records give no numbers; a metric that is null or absent gives a Number without a median and with its
+reason. It formats nothing.
 """
 
 import re

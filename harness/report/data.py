@@ -1,7 +1,7 @@
 """Run folders as the report reads them.
 
-In: the path of a run folder. Out: LoadedRun, `harness.record.read_run` with the few fields that the report asks for.
-It does not interpret a record: that is cells.py.
+In: the path of a run folder. Out: LoadedRun, `harness.record.read_run` with the few fields that the report
+asks for. It does not interpret a record: that is cells.py.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class LoadedRun:
-    """One run folder: run.json as `info`, the last record of each (cell, repeat), samples relative to `path`."""
+    """One run folder: run.json as `info`, the last record of each (cell, repeat), samples below `path`."""
 
     path: Path
     info: dict

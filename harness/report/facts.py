@@ -1,7 +1,7 @@
-"""Memory, quality and speed of one variant beside BF16: a figure, the line under it, and words for a sentence.
+"""Memory, quality and speed of one variant beside BF16: a figure, its line, and words for a sentence.
 
-In: a variant and its baseline. Out: Fact. A speed of the reference implementation is never set against BF16's:
-the figure is a dash and the line says why.
+In: a variant and its baseline. Out: Fact. A speed of the reference implementation is never set against
+BF16's: the figure is a dash and the line says why.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from harness.report.numbers import (
 from harness.report.variants import Variant
 
 THROUGHPUT = "output_throughput"
+TIMES_WHAT = " BF16's tokens/s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,9 @@ def _no_change(variant: Variant, reason: str) -> Fact:
     if absolute is None:
         return Fact(DASH, f"not measured: {reason}", f"has no quality figure ({reason})")
     text = f"perplexity {significant(absolute, 4)}"
-    return Fact(DASH, f"{text}; change not measured: {reason}", f"reaches {text} (change not measured: {reason})")
+    return Fact(
+        DASH, f"{text}; change not measured: {reason}", f"reaches {text} (change not measured: {reason})"
+    )
 
 
 def speed_fact(variant: Variant, baseline: Variant | None) -> Fact:
@@ -94,12 +97,14 @@ def speed_fact(variant: Variant, baseline: Variant | None) -> Fact:
         return Fact(text, f"output, {cells[0].workload}; no BF16 speed was measured beside it", words)
     parts = [_ratio(cell, other) for cell, other in pairs]
     texts = [
-        f"{times(ratio)}{'' if index else " BF16's tokens/s"} at {cell.workload}{note}"
+        f"{times(ratio)}{TIMES_WHAT if index == 0 else ''} at {cell.workload}{note}"
         for index, ((cell, _), (ratio, note)) in enumerate(zip(pairs, parts, strict=True))
     ]
-    rates = "; ".join(f"{cell.workload} {_rates(cell, other)}" for cell, other in pairs)
+    rates = "\n".join(f"{cell.workload}: {_rates(cell, other)}" for cell, other in pairs)
     figure = times_range([ratio for ratio, _ in parts])
-    return Fact(figure, f"output tokens/s: {rates}", f"It puts out {', '.join(texts)}.")
+    return Fact(
+        figure, f"output tokens/s, n = {_num_repeats(pairs)}\n{rates}", f"It puts out {', '.join(texts)}."
+    )
 
 
 def _same_workload(cell: MeasuredCell, baseline: Variant | None) -> MeasuredCell | None:
@@ -117,8 +122,10 @@ def _ratio(cell: MeasuredCell, other: MeasuredCell) -> tuple[float, str]:
 
 
 def _rates(cell: MeasuredCell, other: MeasuredCell) -> str:
-    own, base = cell.number(THROUGHPUT), other.number(THROUGHPUT)
-    if not own.has_spread:
-        return f"{significant(own.median)} against {significant(base.median)}, n = 1"
-    spans = [range_text(number.low, number.high, "") for number in (own, base)]
-    return f"{spans[0]} against {spans[1]}, n = {own.num_repeats}"
+    own, base = (found.number(THROUGHPUT) for found in (cell, other))
+    return f"{range_text(own.low, own.high, '')} against {range_text(base.low, base.high, '')}"
+
+
+def _num_repeats(pairs: list[tuple[MeasuredCell, MeasuredCell]]) -> str:
+    counts = sorted({cell.number(THROUGHPUT).num_repeats for pair in pairs for cell in pair})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

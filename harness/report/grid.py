@@ -12,13 +12,13 @@ from harness.report.numbers import DASH, grouped, quantity, split_quantity
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One table cell: main text, unit beside it, a smaller second line, a footnote number, a tone for its style."""
+    """One table cell: text, unit beside it, smaller second line, footnote number, tone for its style."""
 
     text: str
     unit: str = ""
     detail: str = ""
     footnote: int | None = None
-    tone: str = ""  # "", "muted", "head", "reference", or a verdict state in lower case
+    tone: str = ""  # "", "text", "muted", "head", "code", "reference", or a verdict state in lower case
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A captioned table. `layout`: 'wide' scrolls on a phone, 'cards' stacks its rows there; `folded` starts closed."""
+    """A captioned table. On a phone 'wide' scrolls and 'cards' stacks its rows; `folded` starts closed."""
 
     caption: str
     headers: tuple[str, ...]

@@ -1,6 +1,7 @@
 """The HTML page: one file with its style and its pictures inside, which opens offline and prints.
 
-In: Page. Out: HTML text. All text is escaped by the template; only the style sheet and base64 pictures are inserted as they are.
+In: Page. Out: HTML text. All text is escaped by the template; only the style sheet and base64 pictures are
+inserted as they are.
 """
 
 import base64

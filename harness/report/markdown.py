@@ -1,10 +1,12 @@
 """The Markdown report: the same content as the page, with the plots as files beside it.
 
-In: Page. Out: Markdown text (GitHub tables). Folded tables are printed too: Markdown has no fold that all readers know.
+In: Page. Out: Markdown text (GitHub tables). Folded tables are printed too: Markdown has no fold that all
+readers know.
 """
 
 from harness.report.grid import Entry, Table
-from harness.report.page import QUESTION, Page, Section
+from harness.report.page import QUESTION, Page
+from harness.report.sections import Section
 
 PLOT_FOLDER = "plots"
 
@@ -37,9 +39,9 @@ def _answers(page: Page) -> list[str]:
             f"**{_escape(fact.figure)}** {_escape(fact.detail)}"
             for fact in (answer.memory, answer.quality, answer.speed)
         )
-        lines.append(
-            f"| {_escape(head.name)} ({_escape(head.method)}), {_escape(head.model)}, {_escape(head.target)} | {' | '.join(facts)} |"
-        )
+        invalid = f" INVALID: {', '.join(answer.invalid)}" if answer.invalid else ""
+        name = _escape(f"{head.name} ({head.method}), {head.model}, {head.target}{invalid}")
+        lines.append(f"| {name} | {' | '.join(facts)} |")
     return [*lines, ""]
 
 

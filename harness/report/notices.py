@@ -57,8 +57,8 @@ def _states(cells: Sequence[MeasuredCell]) -> list[Notice]:
         found.append(
             Notice(
                 "warn",
-                f"{count(len(invalid), 'cell')} of {len(cells)} {'is' if len(invalid) == 1 else 'are'} INVALID: "
-                "the figures are shown and marked, and are not to be relied on.",
+                f"{count(len(invalid), 'cell')} of {len(cells)} INVALID: the figures are shown and marked, "
+                "and are not to be relied on.",
             )
         )
     return found
@@ -115,7 +115,8 @@ def _dirty(runs: Sequence[LoadedRun]) -> list[Notice]:
         [
             Notice(
                 "warn",
-                f"The source tree had uncommitted changes in {', '.join(dirty)}: the commit does not say all that ran.",
+                f"The source tree had uncommitted changes in {', '.join(dirty)}: "
+                "the commit does not say all that ran.",
             )
         ]
         if dirty

@@ -19,13 +19,20 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 # header, alignment, narrowest width: the same in all groups, so that their columns line up
-COLUMNS = (("Precision", "left", 12), ("Workload", "left", 9), ("Output\ntokens/s", "right", 11), ("TTFT\nms", "right", 10),
-           ("Weights", "right", 7), ("Perplexity\nchange", "right", 12), ("Verdict", "left", 7))
+COLUMNS = (
+    ("Precision", "left", 12),
+    ("Workload", "left", 8),
+    ("Output\ntokens/s", "right", 11),
+    ("TTFT\nms", "right", 10),
+    ("Weights", "right", 7),
+    ("Perplexity\nchange", "right", 12),
+    ("Verdict", "left", 7),
+)
 STYLES = {"VALID": "green", "WARN": "yellow", "INVALID": "red", "FAILED": "red"}
 
 
 def render(runs: Sequence[LoadedRun]) -> "Table":
-    """One column of tables; speeds of the reference implementation carry 'ref', which the last lines spell out."""
+    """One column of tables; a speed of the reference implementation carries 'ref', spelled out below."""
     from rich.table import Table
 
     everyone = variants(measured_cells(runs))
@@ -34,7 +41,11 @@ def render(runs: Sequence[LoadedRun]) -> "Table":
     for variant in everyone:
         groups.setdefault(group_label(variant, everyone), []).append(variant)
     for label, members in groups.items():
-        outer.add_row(_text(f"{', '.join(dict.fromkeys(run.scenario_name for run in runs))} · {label}", style="bold"))
+        if outer.row_count:
+            outer.add_row("")
+        outer.add_row(
+            _text(f"{', '.join(dict.fromkeys(run.scenario_name for run in runs))} · {label}", style="bold")
+        )
         outer.add_row(_group(members, notes))
     outer.add_row(_legend(everyone, notes))
     return outer
@@ -44,7 +55,7 @@ def _group(members: list[Variant], notes: Footnotes) -> "Table":
     from rich import box
     from rich.table import Table
 
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, expand=False)
     for header, justify, width in COLUMNS:
         shown.add_column(header, justify=justify, min_width=width, overflow="fold")
     for variant in members:
@@ -57,9 +68,17 @@ def _row(variant: Variant, cell: MeasuredCell, notes: Footnotes) -> "list[Text]"
     mark = " ref" if cell.is_reference else ""
     speeds = [_number(cell, metric, mark, notes) for metric in ("output_throughput", "median_ttft_ms")]
     memory = variant.anywhere("weight_bytes")
-    weights = _dash(notes, memory.reason) if memory.median is None else _text(quantity(memory.median, "bytes"))
-    return [_text(cell.name, "" if cell.method == "none" else cell.method), _text(cell.workload), *speeds, weights,
-            _change(variant, notes), _text(cell.state, style=STYLES[cell.state])]
+    weights = (
+        _dash(notes, memory.reason) if memory.median is None else _text(quantity(memory.median, "bytes"))
+    )
+    return [
+        _text(cell.name, "" if cell.method == "none" else cell.method),
+        _text(cell.workload),
+        *speeds,
+        weights,
+        _change(variant, notes),
+        _text(cell.state, style=STYLES[cell.state]),
+    ]
 
 
 def _number(cell: MeasuredCell, metric: str, mark: str, notes: Footnotes) -> "Text":
@@ -75,19 +94,28 @@ def _number(cell: MeasuredCell, metric: str, mark: str, notes: Footnotes) -> "Te
 def _change(variant: Variant, notes: Footnotes) -> "Text":
     if variant.is_baseline and variant.quality("perplexity").median is not None:
         return _text("baseline", significant(variant.quality("perplexity").median, 4))
-    value, low, high = (variant.quality(f"perplexity_change_{end}pct").median for end in ("", "low_", "high_"))
+    value, low, high = (
+        variant.quality(f"perplexity_change_{end}pct").median for end in ("", "low_", "high_")
+    )
     if value is None:
         return _dash(notes, variant.quality("perplexity_change_pct").reason)
     digits = change_decimals(value, low, high)
-    below = "no interval" if low is None or high is None else f"{signed(low, digits)} to {signed(high, digits)}"
+    below = (
+        "no interval" if low is None or high is None else f"{signed(low, digits)} to {signed(high, digits)}"
+    )
     return _text(f"{signed(value, digits)} %", below)
 
 
 def _legend(everyone: Sequence[Variant], notes: Footnotes) -> "Text":
     if not everyone:
         return _text("No cell has a record.")
-    lines = ["Median over the repeats, below it min–max. Perplexity change against BF16, below it the 95 % interval."]
-    lines += [f"ref: {REFERENCE_SPEED}"] if any(cell.is_reference for v in everyone for cell in v.cells) else []
+    lines = [
+        "Median over the repeats, below it min–max. "
+        "Perplexity change against BF16, below it the 95 % interval."
+    ]
+    lines += (
+        [f"ref: {REFERENCE_SPEED}"] if any(cell.is_reference for v in everyone for cell in v.cells) else []
+    )
     lines += [f"({number}) {text}" for number, text in enumerate(notes.texts, start=1)]
     return _text("\n".join(lines), style="dim")
 

@@ -1,7 +1,7 @@
 """Variants: the cells of one (target, model, backend, precision), which share their weights in memory.
 
-In: MeasuredCell rows. Out: Variant groups, each with its heldout cell, its request cells and its BF16 baseline.
-Speed of one model is never set against the quality of another, because a variant has one model.
+In: MeasuredCell rows. Out: Variant groups, each with its heldout cell, its request cells and its BF16
+baseline. Speed of one model is never set against the quality of another, because a variant has one model.
 """
 
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ class Variant:
         return next((number for number in numbers if number.median is not None), numbers[0])
 
     def expert_bytes(self) -> Number:
-        """Bytes of the experts with their scales. Formats without scales may have null there; a block format may not."""
+        """Bytes of the experts with their scales; only BF16 may have none, and any format no tensor scale."""
         parts = [self.anywhere(name) for name in EXPERT_PARTS]
         needed = parts[:1] if self.head.weights == "bf16" else parts[:2]
         missing = next((part for part in needed if part.median is None), None)
@@ -67,13 +67,11 @@ class Variant:
     def _why_no_heldout(self) -> str:
         if self.head.weights_source == "random":
             return "random weights carry no perplexity"
-        ids = (self.head.precision.get("id"), self.head.precision.get("label"))
         for drop in self.head.run.plan.get("dropped") or ():
-            if (
-                drop.get("model") == self.head.model
-                and drop.get("precision") in ids
-                and "heldout" in str(drop.get("workload"))
-            ):
+            precision, workload = drop.get("precision"), str(drop.get("workload"))
+            identity = precision.get("id") if isinstance(precision, dict) else precision
+            same = drop.get("model") == self.head.model and identity == self.head.precision.get("id")
+            if same and "heldout" in workload:
                 return f"the heldout cell was dropped: {drop.get('reason')}"
         return "no heldout cell for this precision in this run"
 
@@ -92,9 +90,5 @@ def variants(cells: Iterable[MeasuredCell]) -> tuple[Variant, ...]:
 
 
 def baseline_of(variant: Variant, everyone: Iterable[Variant]) -> Variant | None:
-    """The BF16 variant of the same target, model and backend; BF16 activations preferred."""
-    found = [other for other in everyone if other.is_baseline and other.group == variant.group]
-    return next(
-        (other for other in found if other.head.precision["activations"] == "bf16"),
-        found[0] if found else None,
-    )
+    """The BF16 x BF16 variant of the same target, model and backend."""
+    return next((other for other in everyone if other.is_baseline and other.group == variant.group), None)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.device import Device
 from harness.errors import InterruptedRunError, NothingMeasuredError
+from harness.plan import Cell
 from harness.progress import RunProgress
 from harness.quality import change_metrics, find_baseline
 from harness.record import SCHEMA_VERSION, Run, RunWriter, provenance, read_run
@@ -20,6 +21,9 @@ from harness.run.group import interleaved, measure_group
 from harness.run.prepare import Prepared, prepare
 from harness.run.records import make_record, plan_block
 from harness.scenario.schema import Scenario
+
+SCRATCH = "scratch"
+"""Below a run's folder: what one worker leaves for the next, removed when all is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,13 @@ class Outcome:
 def execute(scenario: Scenario, device: Device, options: RunOptions) -> Outcome:
     """Run a scenario to its end; raises HarnessError subclasses with the exit code that each stands for."""
     before = find_interrupted(scenario, options.out) if options.resume == "yes" else None
+    folder = before.folder if before else new_folder(scenario, options.out)
     prepared = prepare(scenario, device, only=options.only)
     if not prepared.plan.cells:
         reasons = "\n".join(f"  {item.cell.cell_id}: {item.reason}" for item in prepared.plan.dropped)
         raise NothingMeasuredError(f"{scenario.name}: no cell can run here:\n{reasons}")
-    writer = RunWriter.reopen(before.folder) if before else _start(prepared, options)
-    done = before.finished() if before else set()
-    work = [item for item in _all_work(prepared) if (item[0].cell_id, item[1]) not in done]
+    writer = _reopen(prepared, before) if before else _start(prepared, folder)
+    work = _work_left(prepared, before)
     try:
         _measure_all(work, prepared, writer, list(before.records) if before else [])
     except KeyboardInterrupt:
@@ -61,9 +65,8 @@ def execute(scenario: Scenario, device: Device, options: RunOptions) -> Outcome:
     return _finish(writer)
 
 
-def _start(prepared: Prepared, options: RunOptions) -> RunWriter:
+def _start(prepared: Prepared, folder: Path) -> RunWriter:
     scenario = prepared.scenario
-    folder = new_folder(scenario, options.out)
     info = {
         "schema_version": SCHEMA_VERSION,
         "run_id": folder.name,
@@ -78,9 +81,35 @@ def _start(prepared: Prepared, options: RunOptions) -> RunWriter:
     return RunWriter.create(folder, info)
 
 
-def _all_work(prepared: Prepared) -> list:
+def _reopen(prepared: Prepared, before: Run) -> RunWriter:
+    """Go on in the folder; cells that the earlier command left out (`--only`) join its plan."""
+    writer = RunWriter.reopen(before.folder)
+    plan = plan_block(prepared)
+    cells = {cell["cell_id"]: cell for cell in [*plan["cells"], *before.info["plan"]["cells"]]}
+    plan["cells"] = list(cells.values())
+    writer.write_info(before.info | {"finished_utc": None, "plan": plan})
+    return writer
+
+
+def _work_left(prepared: Prepared, before: Run | None) -> list[tuple[Cell, int]]:
+    """(cell, repeat) in order, without those that an interrupted run has finished.
+
+    BF16's quality is measured again where another precision's is still to come and the distribution that it is held
+    against is gone: scratch is removed when a command has measured all that it was asked for.
+    """
     groups = groupby(prepared.plan.cells, key=lambda cell: cell.group)
-    return [item for _, cells in groups for item in interleaved(list(cells), prepared)]
+    work = [item for _, cells in groups for item in interleaved(list(cells), prepared)]
+    if before is None:
+        return work
+    done = before.finished()
+    left = [(cell, repeat) for cell, repeat in work if (cell.cell_id, repeat) not in done]
+    compared = {cell.model for cell, _ in left if cell.is_quality and not cell.precision.is_baseline}
+    lost = {model for model in compared if not (before.folder / SCRATCH / model).is_dir()}
+    return [
+        (cell, repeat)
+        for cell, repeat in work
+        if (cell, repeat) in left or (cell.is_quality and cell.precision.is_baseline and cell.model in lost)
+    ]
 
 
 def _measure_all(work: list, prepared: Prepared, writer: RunWriter, records: list[dict]) -> None:
@@ -103,7 +132,8 @@ def _measure_all(work: list, prepared: Prepared, writer: RunWriter, records: lis
 def _finish(writer: RunWriter) -> Outcome:
     run = read_run(writer.folder)
     if len(run.finished()) == sum(_repeats(run, cell) for cell in run.info["plan"]["cells"]):
-        shutil.rmtree(writer.folder / "scratch", ignore_errors=True)
+        shutil.rmtree(writer.folder / SCRATCH, ignore_errors=True)
+    writer.sweep()
     writer.write_info(run.info | {"finished_utc": provenance.utc_now()})
     run = read_run(writer.folder)
     failed = [record for record in run.records if record["status"] != "ok"]

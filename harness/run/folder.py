@@ -15,6 +15,7 @@ from harness.record.write import INFO
 from harness.scenario.schema import Scenario
 
 DEFAULT_ROOT = Path("results/runs")
+NEEDED = ("run_id", "scenario", "scenario_name", "scenario_sha256", "plan")
 
 
 def scenario_sha256(scenario: Scenario) -> str:
@@ -52,13 +53,17 @@ def find_interrupted(scenario: Scenario, out: Path | None) -> Run:
             run = read_run(folder)
         except RunFolderError:
             continue
-        if run.info["scenario_sha256"] == wanted:
+        if run.info.get("scenario_sha256") == wanted:
             return run
     raise UsageError(f"--resume: no run of this scenario under {DEFAULT_ROOT}/; start one without --resume")
 
 
 def _read_or_refuse(folder: Path) -> Run:
     try:
-        return read_run(folder)
+        run = read_run(folder)
     except RunFolderError as error:
         raise UsageError(f"--resume --out {folder}: {error}") from None
+    absent = [key for key in NEEDED if key not in run.info]
+    if absent:
+        raise UsageError(f"--resume --out {folder}: its {INFO} lacks {', '.join(absent)}; start without --resume")
+    return run

@@ -1,13 +1,14 @@
 """Measure the cells that share one (model, backend, precision): one worker, loaded once, repeats interleaved.
 
 A worker that ends takes one (cell, repeat) with it: that one is recorded as failed and a fresh worker takes the next.
-When loading itself fails twice in a row, what is left of the group is recorded as failed.
+When loading itself fails twice in a row, what is left of the group is recorded as failed. Input that turns out bad only
+now (a checkpoint changed since `prepare` read it) is a failure of the cell too; a full disk ends the run.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from harness.errors import WorkerError
+from harness.errors import ScenarioError, WorkerError
 from harness.plan import Cell
 from harness.run.prepare import Prepared
 from harness.worker.client import Worker
@@ -56,7 +57,8 @@ def measure_group(
                     loaded = _load(worker, cell, prepared, tell)
                     load_failures = 0
                 result = _measure(worker, cell, repeat, prepared, folder, tell)
-            except WorkerError as failure:
+            except (WorkerError, ScenarioError) as error:
+                failure = error if isinstance(error, WorkerError) else WorkerError("bad_input", str(error))
                 load_failures += loaded is None
                 if worker is not None:
                     worker.close(grace_s=0.0)

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 
 from harness import plan as planning
 from harness.device import Device
-from harness.errors import UsageError
+from harness.errors import ScenarioError, UsageError
 from harness.models import ModelSource, resolve
 from harness.plan import Cell, Facts, Plan, all_precisions, largest_context
 from harness.scenario.schema import Scenario
 from harness.worker.client import Worker
 
+MIN_FACTS_TIMEOUT_S = 60.0
+"""Starting a worker imports torch, however small the limits of the scenario are."""
 FILTER_KEYS = ("model", "backend", "precision", "workload", "target")
 
 
@@ -31,37 +33,47 @@ class Prepared:
 
 def prepare(scenario: Scenario, device: Device, *, only: str | None = None) -> Prepared:
     """Make the plan; raises ScenarioError for a bad checkpoint, UsageError for a filter that fits nothing."""
-    sources = {model.name: resolve(model, f"models[{index}]") for index, model in enumerate(scenario.models)}
+    wanted = None if only is None else _parse_filter(only)
+    sources = {
+        model.name: resolve(model, scenario.place("models", index)) for index, model in enumerate(scenario.models)
+    }
     planning.check_lengths(scenario, sources)
     facts = _ask_facts(scenario, device, sources)
     plan = planning.make_plan(scenario, device, sources, facts)
-    return Prepared(scenario, device, sources, facts, _filtered(plan, only))
+    return Prepared(scenario, device, sources, facts, plan if wanted is None else _filtered(plan, wanted, only))
 
 
 def _ask_facts(scenario: Scenario, device: Device, sources) -> dict[tuple[str, str], Facts]:
-    slots, context = largest_context(scenario)
-    keys = [(name, precision) for name in sources for precision in all_precisions(scenario)]
-    pairs = [{"source": asdict(sources[name]), "precision": asdict(precision)} for name, precision in keys]
+    precisions, facts = all_precisions(scenario), {}
     with Worker("native") as worker:
-        rows = worker.ask(
-            "facts",
-            timeout_s=scenario.limits.load_timeout_s,
-            pairs=pairs,
-            capability=device.capability,
-            slots=slots,
-            context=context,
-            allow_reference=scenario.kernels.allow_reference,
-        )
-    return {
-        (name, precision.id): Facts(row["memory_bytes"], tuple(row["choices"]), row["problem"])
-        for (name, precision), row in zip(keys, rows, strict=True)
-    }
+        for index, (name, source) in enumerate(sources.items()):
+            try:
+                rows = _ask_model(worker, scenario, device, source)
+            except ScenarioError as error:
+                place = scenario.place("models", index)
+                raise ScenarioError([f"{place}: {problem}" for problem in error.problems]) from None
+            for precision, row in zip(precisions, rows, strict=True):
+                choices = tuple(row["choices"])
+                facts[(name, precision.id)] = Facts(row["memory_bytes"], choices, row["problem"])
+    return facts
 
 
-def _filtered(plan: Plan, only: str | None) -> Plan:
-    if only is None:
-        return plan
-    wanted = _parse_filter(only)
+def _ask_model(worker: Worker, scenario: Scenario, device: Device, source: ModelSource) -> list[dict]:
+    slots, context = largest_context(scenario)
+    return worker.ask(
+        "facts",
+        timeout_s=max(scenario.limits.load_timeout_s, MIN_FACTS_TIMEOUT_S),
+        source=asdict(source),
+        precisions=[asdict(precision) for precision in all_precisions(scenario)],
+        capability=device.capability,
+        slots=slots,
+        context=context,
+        window_tokens=scenario.quality.window_tokens if scenario.quality else None,
+        allow_reference=scenario.kernels.allow_reference,
+    )
+
+
+def _filtered(plan: Plan, wanted: dict[str, str], only: str) -> Plan:
     cells = tuple(cell for cell in plan.cells if _matches(cell, wanted))
     if not cells:
         shown = "\n".join(f"  {cell.cell_id}" for cell in plan.cells)

@@ -15,6 +15,7 @@ from harness.scenario.positions import KeyPath, Positions, parse_yaml, show_path
 from harness.scenario.schema import Scenario
 
 MAX_SHOWN = 20
+MAX_BYTES = 256 * 1024
 
 
 def load_scenario(path: Path, overrides: tuple[str, ...] = ()) -> Scenario:
@@ -36,23 +37,31 @@ def load_scenario(path: Path, overrides: tuple[str, ...] = ()) -> Scenario:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         folder = path.parent if path.parent.is_dir() else Path("scenarios")
         near = difflib.get_close_matches(path.name, [p.name for p in folder.glob("*.yaml")], n=1)
         hint = f"; did you mean {folder / near[0]}?" if near else "; see the files under scenarios/"
         raise UsageError(f"{path}: no such scenario{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from None
+    if len(content) > MAX_BYTES:
+        raise ScenarioError([f"{path}:1: larger than a scenario can be ({MAX_BYTES // 1024} KiB)"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ScenarioError([f"{path}:{line}: must be UTF-8 text (got byte 0x{content[error.start]:02x})"]) from None
 
 
 def _with_absolute_paths(scenario: Scenario, path: Path, positions: Positions) -> Scenario:
     problems, models = [], []
     for index, model in enumerate(scenario.models):
         if model.path is not None:
-            folder = (path.parent / Path(model.path).expanduser()).resolve()
-            key = ("models", index, "path")
-            if not (folder / "config.json").is_file():
+            folder = _find_checkpoint(path.parent, model.path)
+            if folder is None:
+                key = ("models", index, "path")
                 problems.append(
                     f"{positions.place(key)}: {show_path(key)}: no checkpoint at {model.path!r} "
                     "(needs a folder with config.json and *.safetensors)"
@@ -61,7 +70,16 @@ def _with_absolute_paths(scenario: Scenario, path: Path, positions: Positions) -
         models.append(model)
     if problems:
         raise ScenarioError(problems)
-    return scenario.model_copy(update={"models": models})
+    return scenario.model_copy(update={"models": models}).with_positions(positions)
+
+
+def _find_checkpoint(base: Path, path: str) -> Path | None:
+    """The folder with a config.json that `path` means; None where there is none, or it cannot be a path."""
+    try:
+        folder = (base / Path(path).expanduser()).resolve()
+        return folder if (folder / "config.json").is_file() else None
+    except (OSError, RuntimeError, ValueError):  # name too long; no such user or a loop of links; a NUL in it
+        return None
 
 
 def _problems(error: ValidationError, data: Any, positions: Positions) -> list[str]:

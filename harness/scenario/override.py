@@ -7,10 +7,10 @@ The path must exist up to its last key, so that a typing error cannot add a key 
 import re
 from typing import Any
 
-import yaml
+from harness.errors import ScenarioError, UsageError
+from harness.scenario.positions import KeyPath, parse_yaml, show_path
 
-from harness.errors import UsageError
-from harness.scenario.positions import KeyPath, show_path
+MAX_SHOWN = 120
 
 
 def parse_override(text: str) -> tuple[KeyPath, Any]:
@@ -18,12 +18,17 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
     key, equals, value = text.partition("=")
     parts = re.findall(r"[^.\[\]]+", key)
     if not equals or not parts:
-        raise UsageError(f"--set {text!r}: must look like key.path=value, for example --set repeats=1")
+        raise UsageError(f"--set {_shortened(text)}: must look like key.path=value, for example --set repeats=1")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {text!r}: the value is not valid YAML") from None
-    return tuple(int(part) if part.isdigit() else part for part in parts), parsed
+        parsed, _ = parse_yaml(value, "--set")
+    except ScenarioError as error:
+        _, _, problem = error.problems[0].partition(": ")
+        raise UsageError(f"--set {_shortened(text)}: {problem}") from None
+    return tuple(int(part) if re.fullmatch(r"[0-9]{1,9}", part) else part for part in parts), parsed
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...")
 
 
 def apply_override(data: Any, path: KeyPath, value: Any) -> None:
@@ -38,9 +43,8 @@ def apply_override(data: Any, path: KeyPath, value: Any) -> None:
                 raise UsageError(f"--set {show_path(path)}: {here} is not there (found {length})")
         elif not isinstance(node, dict):
             raise UsageError(f"--set {show_path(path)}: {here} is not there (found {type(node).__name__})")
-        elif part not in node:
-            if not last:
-                node[part] = {}
+        elif part not in node and not last:
+            node[part] = {}
         if last:
             node[part] = value
         else:

@@ -6,15 +6,17 @@ context, is the GPU here) are `harness.plan`'s. `scenarios/schema.json` is gener
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, field_validator, model_validator
 
 from harness.precisions import ACTIVATIONS, METHODS
 from harness.scenario.arrival import ArrivalSpec
+from harness.scenario.positions import Positions, show_path
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 TARGETS = ("any", "cpu", "A100", "H100", "H200", "L40S", "RTX 4090", "RTX 5090", "B200")
 HELDOUT = "heldout"
+MAX_TIMEOUT_S = 604_800
 KNOWN_MODELS = ("pocket-mixtral", "mixtral-8x7b")
 
 
@@ -112,10 +114,10 @@ class KernelSpec(Spec):
 
 
 class LimitSpec(Spec):
-    """When to give up on a worker."""
+    """When to give up on a worker: seconds without a sign of life."""
 
-    load_timeout_s: float = Field(900.0, gt=0)
-    cell_timeout_s: float = Field(900.0, gt=0)
+    load_timeout_s: float = Field(900.0, ge=1, le=MAX_TIMEOUT_S)
+    cell_timeout_s: float = Field(900.0, ge=1, le=MAX_TIMEOUT_S)
 
 
 class Scenario(Spec):
@@ -133,6 +135,17 @@ class Scenario(Spec):
     limits: LimitSpec = LimitSpec()
     repeats: int = Field(3, ge=1, le=30)
     seed: int = Field(0, ge=0, lt=2**31)
+    _positions: Positions | None = PrivateAttr(None)
+
+    def with_positions(self, positions: Positions) -> "Scenario":
+        """The same scenario, which now knows the lines of its file."""
+        self._positions = positions
+        return self
+
+    def place(self, *path: str | int) -> str:
+        """How an error names a value: `file:line: key.path`; the key path alone where no file was read."""
+        shown = show_path(path)
+        return f"{self._positions.place(path)}: {shown}" if self._positions else shown
 
     @field_validator("models", mode="before")
     @classmethod

@@ -1,28 +1,37 @@
 """The worker's side: read commands from standard input, answer on what was standard output.
 
-Anything that a library prints goes to standard error instead, so that it cannot break the protocol.
+Anything that a library prints goes to standard error instead, so that it cannot break the protocol. The worker ends
+when its parent does, however that ended.
 """
 
+import contextlib
+import ctypes
+import errno
 import os
+import signal
 import sys
 import time
 import traceback
 
 from harness.backends import open_backend
-from harness.errors import HarnessError, ScenarioError
+from harness.errors import HarnessError, ScenarioError, StorageError
 from harness.worker import protocol
 
 PROGRESS_INTERVAL_S = 0.2
 """Progress is told this often at most: it runs between engine steps, inside the measured wall time."""
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def main() -> None:
     """Serve commands until `exit` or the parent is gone."""
+    backend_name, parent = sys.argv[1], int(sys.argv[2])
+    _end_with(parent)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    backend = open_backend(sys.argv[1])
+    backend = open_backend(backend_name)
 
-    parent = os.getppid()
     last_told_s = 0.0
 
     def progress(done: int, total: int, what: str) -> None:
@@ -43,18 +52,34 @@ def main() -> None:
             result = getattr(backend, message["command"])(progress=progress, **arguments)
             protocol.send(answers, {"event": "result", "result": result})
         except Exception as error:  # the boundary of the process: whatever it was, the parent must hear of it
-            traceback.print_exc()
-            protocol.send(answers, _describe(error, backend))
+            with contextlib.suppress(OSError):  # the log is a file, and the disk may be full
+                traceback.print_exc()
+            protocol.send(answers, describe(error, backend))
 
 
-def _describe(error: Exception, backend) -> dict:
+def _end_with(parent: int) -> None:
+    """Have Linux kill this process when its parent ends; elsewhere `progress` and the end of the input notice it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        os._exit(1)
+
+
+def describe(error: Exception, backend) -> dict:
+    """The `error` event for an exception that a command raised."""
     is_input = isinstance(error, ScenarioError) or backend.is_input_error(error)
-    kind = "out_of_memory" if _is_out_of_memory(error) else type(error).__name__
+    kind = _kind(error)
     text = str(error) or repr(error)
     if not isinstance(error, HarnessError) and not is_input:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{text} (in {os.path.basename(frame.filename)}:{frame.lineno})"
     return {"event": "error", "kind": kind, "message": text, "is_input": is_input}
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return StorageError.__name__
+    return "out_of_memory" if _is_out_of_memory(error) else type(error).__name__
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,9 +1,11 @@
 """The parent's side of a worker: start it, ask it, notice when it ends or hangs.
 
 Every failure of the process itself becomes a WorkerError with its kind: `killed` (signal), `crashed` (exit code),
-`hang` (nothing heard for the time limit). An error that the worker reports about its input becomes InputError.
+`hang` (nothing heard for the time limit). An error that the worker reports about its input becomes ScenarioError, and
+one about the disk StorageError, since no other cell could be stored either.
 """
 
+import contextlib
 import os
 import queue
 import signal
@@ -14,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from harness.errors import ScenarioError, WorkerError
+from harness.errors import ScenarioError, StorageError, WorkerError
 from harness.worker import protocol
 
 Progress = Callable[[int, int, str], None]
@@ -26,9 +28,12 @@ class Worker:
     """A running worker process. Use as a context manager; leaving it ends the process."""
 
     def __init__(self, backend: str) -> None:
-        self._log = tempfile.TemporaryFile()
+        try:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker; see close()
+        except OSError as error:
+            raise StorageError(f"no temporary file for a worker's log ({error}); free some space, or set TMPDIR") from None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.worker", backend],
+            [sys.executable, "-m", "harness.worker", backend, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -54,7 +59,7 @@ class Worker:
         """Send a command and wait for its result.
 
         Raises WorkerError when the process ends or stays silent for `timeout_s`, ScenarioError when the worker
-        says that what it was given is wrong.
+        says that what it was given is wrong, StorageError when it could not store a file.
         """
         try:
             protocol.send(self._process.stdin, {"command": command, **arguments})
@@ -73,7 +78,7 @@ class Worker:
             if message["event"] == "result":
                 return message["result"]
             if message["event"] == "error":
-                raise _reported(message)
+                raise reported(message)
             if progress is not None:
                 progress(message["done"], message["total"], message["what"])
 
@@ -89,10 +94,8 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         for stream in (self._process.stdin, self._log):
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 stream.close()
-            except BrokenPipeError:
-                pass
 
     def _read(self) -> None:
         for line in self._process.stdout:
@@ -117,7 +120,10 @@ class Worker:
         return f"; its last words: {text.splitlines()[-1]}" if text else ""
 
 
-def _reported(message: dict) -> Exception:
+def reported(message: dict) -> Exception:
+    """The exception that an `error` event stands for."""
     if message["is_input"]:
         return ScenarioError([message["message"]])
+    if message["kind"] == StorageError.__name__:
+        return StorageError(message["message"])
     return WorkerError(message["kind"], message["message"])

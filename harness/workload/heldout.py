@@ -31,7 +31,10 @@ def encode_text(checkpoint: Path, text: str) -> tuple[np.ndarray, np.ndarray]:
     file = checkpoint / "tokenizer.json"
     if not file.is_file():
         raise ScenarioError([f"{file}: missing; quality and prompts need the checkpoint's tokenizer"])
-    tokenizer = Tokenizer.from_file(str(file))
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the only class that the library raises
+        raise ScenarioError([f"{file}: cannot be read as a tokenizer ({error})"]) from None
     encoding = tokenizer.encode(text, add_special_tokens=False)
     return np.asarray(encoding.ids, dtype=np.int64), _bytes_by_token(
         text, [end for _, end in encoding.offsets]

@@ -5,10 +5,11 @@ module reads instead of hard-coding a format. Sources: OCP Microscaling Formats 
 E8M0; NVFP4 as ModelOpt and compressed-tensors store it. Nothing here packs, blocks or scales; see pack.py and
 quantize/.
 
-Rounding is to nearest, ties to the even code, saturating at the largest finite value (bf16 alone follows IEEE
-and overflows to inf). The sign of zero is kept: E2M1 code 8 is -0.0. NaN becomes the NaN code (E4M3 0x7F,
-E8M0 255, bf16) or, where a format has none, a FormatError. E8M0 and E5M3 are unsigned and have no zero: zero
-and anything smaller becomes the smallest value, a negative number is a FormatError.
+Rounding is to nearest, ties to the even code (E8M0, whose significand is always 1: up), saturating at the
+largest finite value (bf16 alone follows IEEE and overflows to inf). The sign of zero is kept: E2M1 code 8 is
+-0.0. NaN becomes the NaN code (E4M3 0x7F, E8M0 255, bf16) or, where a format has none, a FormatError. E8M0
+and E5M3 are unsigned and have no zero: zero and anything smaller becomes the smallest value, a negative
+number is a FormatError.
 
 E5M3 here has bias 9 and neither zero, subnormals, inf nor NaN: code -> (1 + m/8) * 2^(e - 9), so that all 126
 positive E4M3 numbers are exact in it and a kernel moves it into BF16 with one shift and one addition.
@@ -70,8 +71,7 @@ ELEMENTS: dict[str, ElementFormat] = {
 
 @dataclass(frozen=True, slots=True)
 class WeightFormat:
-    """How a weight [..., N, K] is stored: elements in blocks of `block_k` along K (None: the whole row),
-    scaled.
+    """How a weight [..., N, K] is stored: scaled elements in blocks of `block_k` along K (None: a whole row).
 
     `scale_element` None means no block scale; "fp32" is a plain float32. `bits_per_weight` counts codes and
     block scales, for a block of finite size; row and tensor scales are left out. `methods` are the
@@ -114,8 +114,7 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
 
 @dataclass(frozen=True, slots=True)
 class ActivationFormat:
-    """How the rows of x [T, K] are rounded before a product. `storage` is the weight format with the same
-    layout."""
+    """How rows of x [T, K] are rounded before a product; `storage` is the weight format of like layout."""
 
     name: str
     label: str
@@ -214,7 +213,9 @@ def encode(x: Tensor, name: str) -> Tensor:
     magnitude = x.double().abs().contiguous()
     below = torch.searchsorted(middles, magnitude, right=False)
     above = torch.searchsorted(middles, magnitude, right=True)
-    codes = torch.where(below % 2 == 0, below, above)  # they differ on a tie only; take the even one
+    # They differ on a tie only. Even is the significand of an even code; E8M0's is always 1, so ties go up.
+    is_below_even = below % 2 == 0 if fmt.mantissa_bits else torch.zeros_like(below, dtype=torch.bool)
+    codes = torch.where(is_below_even, below, above)
     codes = torch.where(magnitude.isnan(), len(grid) - 1, codes)
     if fmt.coding == "sign-magnitude":
         codes = codes | (x.signbit().long() << (fmt.bits - 1))

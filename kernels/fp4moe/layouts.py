@@ -25,8 +25,7 @@ from fp4moe.formats import WeightFormat, weight_format
 
 @dataclass(frozen=True, slots=True)
 class QuantizedTensor:
-    """A stored weight; see the module docstring for shapes. Raises FormatError where parts do not fit
-    together."""
+    """A stored weight, see the module docstring; FormatError where parts do not fit together."""
 
     format: str
     method: str

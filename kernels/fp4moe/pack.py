@@ -23,7 +23,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
         )
     if codes.numel() and int(codes.max()) >= 2**bits:
         raise FormatError(f"pack: codes must be below {2**bits} for {bits} bits (got {int(codes.max())})")
-    groups = codes.unflatten(-1, (-1, per_byte))
+    groups = codes.unflatten(-1, (codes.shape[-1] // per_byte, per_byte))
     packed = groups[..., 0].clone()
     for place in range(1, per_byte):
         packed |= groups[..., place] << (place * bits)

@@ -23,8 +23,7 @@ from fp4moe.formats import (
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """`method` None means the weight format's default. FormatError for a name or method that the tables
-    lack."""
+    """`method` None is the weight format's default. FormatError for what the tables lack."""
 
     weights: str = "nvfp4"
     method: str | None = None

@@ -1,15 +1,16 @@
-"""The reference products against loops in float64, for every format and every awkward distribution of tokens."""
+"""The reference products against loops in float64, for every format and awkward distribution of tokens."""
 
 import pytest
 import torch
 
 from fp4moe.formats import ACTIVATION_FORMATS, WEIGHT_FORMATS
 from fp4moe.quantize import dequantize, quantize_weight, round_activation
-from fp4moe.reference import Routing, down, gate_up, gemm, route
+from fp4moe.reference import Routing, down, gate_up, gemm, product, route
+from fp4moe.reference.product import STABLE_ROWS
 
 HIDDEN, INTERMEDIATE, EXPERTS = 128, 64, 4  # both reductions are multiples of 64, the longest block
-# A float32 sum of K products errs by at most K * 2^-24 of the sum of magnitudes, which for random signs is below
-# sqrt(K) * 2 times the result's spread. Tests compare with the largest output element as scale: K^1.5 * 2^-23.
+# A float32 sum of K products errs by at most K * 2^-24 of the sum of magnitudes, which for random signs is
+# below 2 * sqrt(K) times the result's spread. Tests scale by the largest output element: K^1.5 * 2^-23.
 TOLERANCE = HIDDEN**1.5 * 2.0**-23
 
 
@@ -122,7 +123,7 @@ def test_a_token_does_not_change_when_its_neighbors_are_reordered():
         return down(gate_up(x_TD, w_up, routing, "fp32"), w_down, routing, "fp32")
 
     there, back = layer(x_TD, routing_to(experts)), layer(x_TD.flip(0), routing_to(flipped)).flip(0)
-    # Same operands, but each expert's product may sum its rows in another order: float32 accumulation, no more.
+    # Same operands, but each expert's product may sum its rows in another order: float32 rounding.
     assert (there - back).abs().max() <= TOLERANCE * there.abs().max()
 
 
@@ -131,3 +132,25 @@ def test_no_tokens_give_no_rows():
     h_SF = gate_up(torch.empty(0, HIDDEN), weight(2 * INTERMEDIATE, HIDDEN), routing, "bf16")
     y_TD = down(h_SF, weight(HIDDEN, INTERMEDIATE), routing, "bf16")
     assert h_SF.shape == (0, INTERMEDIATE) and y_TD.shape == (0, HIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("num_outputs", "reduction"),
+    [
+        pytest.param(256, 256, id="pocket-attention"),
+        pytest.param(2048, 256, id="pocket-head"),
+        pytest.param(8, 256, id="router"),
+        pytest.param(97, 96, id="odd-outputs"),
+        pytest.param(64, 1024, id="long-reduction"),
+    ],
+)
+def test_a_row_of_a_product_has_the_same_bits_in_any_small_batch(num_outputs, reduction):
+    generator = torch.Generator().manual_seed(0)
+    x_RK = torch.randn(STABLE_ROWS, reduction, generator=generator)
+    w_NK = torch.randn(num_outputs, reduction, generator=generator)
+    all_rows = product(x_RK, w_NK)
+    for count in (1, 2, 3, 8, 17, 31):
+        for first in range(0, STABLE_ROWS - count + 1, 5):
+            assert torch.equal(product(x_RK[first : first + count], w_NK), all_rows[first : first + count])
+    right = x_RK.double() @ w_NK.double().T
+    assert (all_rows - right).abs().max() <= reduction**1.5 * 2.0**-23 * right.abs().max()

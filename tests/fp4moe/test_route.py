@@ -25,7 +25,7 @@ def test_weights_are_a_softmax_over_the_chosen_logits(num_tokens, num_experts, t
     routing = route(logits_TE, top_k)
     best = logits_TE.topk(top_k)
     assert torch.equal(routing.ids_TK, best.indices)
-    # Renormalizing p / sum p and softmax over k logits are the same number by two float32 routes: a few ulp apart.
+    # Renormalizing p and softmax over k logits are one number by two float32 routes: a few ulp apart.
     torch.testing.assert_close(routing.weights_TK, best.values.softmax(-1), rtol=1e-6, atol=1e-7)
 
 

@@ -35,7 +35,9 @@ def without(key):
     "raw",
     [
         pytest.param(RAW, id="transformers-4"),
-        pytest.param(without("rope_theta") | {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, id="5"),
+        pytest.param(
+            without("rope_theta") | {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, id="5"
+        ),
         pytest.param(RAW | {"head_dim": None, "sliding_window": None}, id="nulls"),
         pytest.param(RAW | {"eos_token_id": [2]}, id="list-of-eos"),
     ],
@@ -49,15 +51,25 @@ def test_spellings_of_one_config(raw, tmp_path):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        pytest.param(RAW | {"sliding_window": 4096}, "sliding_window: must be None .got 4096", id="sliding-window"),
-        pytest.param(RAW | {"model_type": "qwen3_moe"}, "model_type: must be 'mixtral'", id="another-architecture"),
+        pytest.param(
+            RAW | {"sliding_window": 4096}, "sliding_window: must be None .got 4096", id="sliding-window"
+        ),
+        pytest.param(
+            RAW | {"model_type": "qwen3_moe"}, "model_type: must be 'mixtral'", id="another-architecture"
+        ),
         pytest.param(RAW | {"hidden_act": "gelu"}, "hidden_act: must be 'silu'", id="another-activation"),
         pytest.param(
-            RAW | {"rope_parameters": {"rope_type": "yarn"}}, "rope_type: must be 'default' .got 'yarn'", id="scaled-rope"
+            RAW | {"rope_parameters": {"rope_type": "yarn"}},
+            "rope_type: must be 'default' .got 'yarn'",
+            id="scaled-rope",
         ),
         pytest.param(without("num_local_experts"), "config: num_local_experts: missing", id="missing-key"),
-        pytest.param(RAW | {"num_experts_per_tok": 9}, "must satisfy 1 <= top_k <= num_experts", id="more-than-all"),
-        pytest.param(RAW | {"num_key_value_heads": 5}, "must be a multiple of num_kv_heads=5", id="uneven-groups"),
+        pytest.param(
+            RAW | {"num_experts_per_tok": 9}, "must satisfy 1 <= top_k <= num_experts", id="more-than-all"
+        ),
+        pytest.param(
+            RAW | {"num_key_value_heads": 5}, "must be a multiple of num_kv_heads=5", id="uneven-groups"
+        ),
         pytest.param(RAW | {"head_dim": 63}, "head_dim: must be even", id="odd-head"),
         pytest.param(RAW | {"hidden_size": 0}, "hidden_size: must be at least 1", id="empty"),
     ],
@@ -78,7 +90,13 @@ def test_a_missing_and_a_broken_file_say_where(tmp_path):
 def test_shapes_of_mixtral_8x7b_add_up_to_its_published_size():
     config = MIXTRAL_8X7B
     experts = 3 * config.num_layers * config.num_experts * 4096 * 14336
-    names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "block_sparse_moe.gate")
+    names = (
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "block_sparse_moe.gate",
+    )
     matrices = [tensor_shape(config, f"{name}.weight") for name in names]
     dense = config.num_layers * sum(rows * columns for rows, columns in matrices)
     norms = (2 * config.num_layers + 1) * 4096
@@ -88,5 +106,7 @@ def test_shapes_of_mixtral_8x7b_add_up_to_its_published_size():
 
 
 def test_an_unknown_tensor_has_no_shape():
-    with pytest.raises(CheckpointError, match="model.layers.3.self_attn.bias: not a tensor of a Mixtral model"):
+    with pytest.raises(
+        CheckpointError, match="model.layers.3.self_attn.bias: not a tensor of a Mixtral model"
+    ):
         tensor_shape(MIXTRAL_8X7B, "model.layers.3.self_attn.bias")

@@ -15,8 +15,8 @@ from fp4moe.runtime.experts import prepare_down, prepare_gate_up
 from fp4moe.runtime.random_weights import STANDARD_DEVIATION, RandomSource
 
 CONFIG = MixtralConfig(
-    vocab_size=97, hidden_size=64, intermediate_size=128, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=16,
-    num_experts=4, top_k=2, max_positions=64,
+    vocab_size=97, hidden_size=64, intermediate_size=128, num_layers=2,
+    num_heads=4, num_kv_heads=2, head_dim=16, num_experts=4, top_k=2, max_positions=64,
 )  # fmt: skip
 NVFP4 = Precision("nvfp4", "absmax", "bf16")
 
@@ -82,7 +82,10 @@ def test_hash_is_that_of_the_stored_bytes():
     first = load_model(RandomWeights(CONFIG, 3), NVFP4)
     again = load_model(RandomWeights(CONFIG, 3), Precision("nvfp4", "absmax", "fp8"))
     assert first.weights_sha256 == again.weights_sha256, "activations are not weights"
-    others = (load_model(RandomWeights(CONFIG, 4), NVFP4), load_model(RandomWeights(CONFIG, 3), Precision("nvfp4")))
+    others = (
+        load_model(RandomWeights(CONFIG, 4), NVFP4),
+        load_model(RandomWeights(CONFIG, 3), Precision("nvfp4")),
+    )
     assert len({first.weights_sha256, *(other.weights_sha256 for other in others)}) == 3
     first.weights.layers[1].down.codes[0, 0, 0] ^= 1
     assert first.weights.sha256() != again.weights_sha256
@@ -136,7 +139,7 @@ def test_an_exported_checkpoint_loads_to_the_weights_it_was_made_from(layout, we
     for ours, theirs in zip(quantized_here.weights.layers, loaded.weights.layers, strict=True):
         for part in ("gate_up", "down"):
             left, right = dequantize(getattr(ours, part)), dequantize(getattr(theirs, part))
-            # A reciprocal tensor scale is rounded twice on its way to disk and back: one or two ulp of float32.
+            # A reciprocal tensor scale is rounded twice on its way to disk and back: two ulp of float32.
             torch.testing.assert_close(left, right, rtol=2.0**-22, atol=0)
     assert loaded.precision.method == method, "the model names what its weights are, not what was asked for"
     assert loaded.memory_bytes() == quantized_here.memory_bytes()

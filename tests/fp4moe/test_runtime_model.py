@@ -3,14 +3,15 @@
 import pytest
 import torch
 
+from fp4moe.pocket import checkpoint_dir
 from fp4moe.precision import Precision
 from fp4moe.runtime import MixtralConfig, RandomWeights, RoutingRecorder, load_model
 from fp4moe.runtime.kv_cache import KVCache
 from fp4moe.runtime.layers import rms_norm, rotary_tables, rotate
 
 CONFIG = MixtralConfig(
-    vocab_size=97, hidden_size=64, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=16,
-    num_experts=4, top_k=2, rope_theta=1e4, max_positions=64,
+    vocab_size=97, hidden_size=64, intermediate_size=64, num_layers=2,
+    num_heads=4, num_kv_heads=2, head_dim=16, num_experts=4, top_k=2, rope_theta=1e4, max_positions=64,
 )  # fmt: skip
 EXACT = Precision("bf16", "none", "fp32")
 # Logits are about 1; the longest chain of float32 sums is 2 layers of reductions over 64, far under 1e-5.
@@ -41,7 +42,9 @@ def test_score_returns_float32_logits_that_do_not_see_the_future(model):
 
 def test_a_sequence_scores_the_same_alone(model):
     tokens_BT = tokens_of(4, 9)
-    torch.testing.assert_close(model.score(tokens_BT)[2:3], model.score(tokens_BT[2:3]), rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(
+        model.score(tokens_BT)[2:3], model.score(tokens_BT[2:3]), rtol=0, atol=TOLERANCE
+    )
 
 
 def test_prefill_and_decode_give_the_logits_of_the_whole_sequence(model):
@@ -50,7 +53,9 @@ def test_prefill_and_decode_give_the_logits_of_the_whole_sequence(model):
     cache = cache_of("fp32")
     torch.testing.assert_close(model.prefill(tokens_T[:5], cache, 1), whole_TV[4], rtol=0, atol=TOLERANCE)
     for position in range(5, 12):
-        logits_BV = model.decode(tokens_T[position : position + 1], torch.tensor([position]), torch.tensor([1]), cache)
+        logits_BV = model.decode(
+            tokens_T[position : position + 1], torch.tensor([position]), torch.tensor([1]), cache
+        )
         torch.testing.assert_close(logits_BV[0], whole_TV[position], rtol=0, atol=TOLERANCE)
 
 
@@ -65,6 +70,20 @@ def test_ragged_decode_serves_each_request_at_its_own_position(model):
         torch.testing.assert_close(logits_V, model.score(prompt.unsqueeze(0))[0, -1], rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("weights", ["bf16", "nvfp4"])
+def test_decode_gives_the_same_bits_alone_and_among_others(weights):
+    model = load_model(checkpoint_dir(), Precision(weights, None, "bf16"))
+    lengths = [3, 70, 20, 61, 5, 64, 40]
+    cache = KVCache(model.config, max_slots=7, max_context=100, kv_dtype="bf16", device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    for slot, length in enumerate(lengths):
+        model.prefill(torch.randint(2048, (length,), generator=generator), cache, slot)
+    columns = torch.arange(7), torch.tensor(lengths), torch.arange(7)
+    together_BV = model.decode(*columns, cache)
+    for rows in ([0], [1], [4, 6], [5, 2, 3]):
+        assert torch.equal(model.decode(*(column[rows] for column in columns), cache), together_BV[rows])
+
+
 def test_prefill_and_decode_see_the_same_rounded_keys_and_values(model):
     tokens_T, cache = tokens_of(9), cache_of("bf16")
     model.prefill(tokens_T[:8], cache, 0)
@@ -72,7 +91,9 @@ def test_prefill_and_decode_see_the_same_rounded_keys_and_values(model):
     prefilled_V = model.prefill(tokens_T, cache, 1)
     unrounded_V = model.score(tokens_T.unsqueeze(0))[0, -1]
     torch.testing.assert_close(decoded_V, prefilled_V, rtol=0, atol=TOLERANCE)
-    assert (prefilled_V - unrounded_V).abs().max() > 10 * TOLERANCE, "BF16 keys must make a difference, else not rounded"
+    assert (prefilled_V - unrounded_V).abs().max() > 10 * TOLERANCE, (
+        "BF16 keys must make a difference, else not rounded"
+    )
 
 
 def test_a_reused_slot_does_not_see_its_former_tenant(model):

@@ -18,10 +18,21 @@ def record(recorder, phase, step, layers, requests=None):
 
 def test_arrays_hold_ids_by_token_and_layer():
     recorder = RoutingRecorder(num_layers=2)
-    record(recorder, "prefill", 0, [ids([1, 0], [3, 2], [255, 1]), ids([0, 1], [0, 2], [0, 3])], requests=[4, 4, 4])
+    record(
+        recorder,
+        "prefill",
+        0,
+        [ids([1, 0], [3, 2], [255, 1]), ids([0, 1], [0, 2], [0, 3])],
+        requests=[4, 4, 4],
+    )
     record(recorder, "decode", 1, [ids([2, 3]), ids([3, 1])], requests=[7])
     arrays = recorder.arrays()
-    assert arrays["expert_ids"].tolist() == [[[1, 0], [0, 1]], [[3, 2], [0, 2]], [[255, 1], [0, 3]], [[2, 3], [3, 1]]]
+    assert arrays["expert_ids"].tolist() == [
+        [[1, 0], [0, 1]],
+        [[3, 2], [0, 2]],
+        [[255, 1], [0, 3]],
+        [[2, 3], [3, 1]],
+    ]
     assert arrays["step"].tolist() == [0, 0, 0, 1]
     assert arrays["phase"].tolist() == [0, 0, 0, 1]
     assert arrays["request"].tolist() == [4, 4, 4, 7]

@@ -11,8 +11,8 @@ from fp4moe.precision import Precision
 from fp4moe.runtime import MixtralConfig, RandomWeights, check_moe_layer, load_model
 
 CONFIG = MixtralConfig(
-    vocab_size=32, hidden_size=128, intermediate_size=64, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=16,
-    num_experts=4, top_k=2, max_positions=64,
+    vocab_size=32, hidden_size=128, intermediate_size=64, num_layers=2,
+    num_heads=2, num_kv_heads=1, head_dim=16, num_experts=4, top_k=2, max_positions=64,
 )  # fmt: skip
 X_TD = torch.randn(13, 128, generator=torch.Generator().manual_seed(0))
 
@@ -32,7 +32,9 @@ def test_the_reference_passes(weights, activations):
 
 
 def swapped_gate(x, w, routing, activations):
-    halves = reference.gate_up(x, dataclasses.replace(w, codes=w.codes.roll(w.shape[1] // 2, dims=1)), routing, activations)
+    halves = reference.gate_up(
+        x, dataclasses.replace(w, codes=w.codes.roll(w.shape[1] // 2, dims=1)), routing, activations
+    )
     return halves
 
 

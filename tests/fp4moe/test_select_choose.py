@@ -1,4 +1,4 @@
-"""Which implementation and why not the others: the real table, and a fixture table with kernels of several kinds."""
+"""Which implementation and why not the others: the real table, and a fixture table of several kernels."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The same logits and the same perplexity as `transformers.MixtralForCausalLM`, in float32 on one BF16 checkpoint.
+"""The same logits and perplexity as `transformers.MixtralForCausalLM`, in float32 on one BF16 checkpoint.
 
 Tiny random models cover the shapes; the shipped `pocket-mixtral` covers trained weights and real text.
 """
@@ -48,16 +48,28 @@ def write_classic(folder, config):
         if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
             prefix = name.replace(".mlp.", ".block_sparse_moe.").rsplit(".", 1)[0]
             for expert, matrix in enumerate(tensor):
-                parts = {"w2": matrix} if name.endswith("down_proj") else dict(zip(("w1", "w3"), matrix.chunk(2), strict=True))
+                parts = (
+                    {"w2": matrix}
+                    if name.endswith("down_proj")
+                    else dict(zip(("w1", "w3"), matrix.chunk(2), strict=True))
+                )
                 classic |= {f"{prefix}.{expert}.{part}.weight": values for part, values in parts.items()}
         elif not (name == "lm_head.weight" and config.tie_word_embeddings):
             classic[name.replace(".mlp.gate.", ".block_sparse_moe.gate.")] = tensor
-    save_file({name: tensor.clone() for name, tensor in classic.items()}, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config.to_dict() | {"architectures": ["MixtralForCausalLM"]}))
+    save_file(
+        {name: tensor.clone() for name, tensor in classic.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    (folder / "config.json").write_text(
+        json.dumps(config.to_dict() | {"architectures": ["MixtralForCausalLM"]})
+    )
 
 
 def load_theirs(folder):
-    model = transformers.MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = transformers.MixtralForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
     return model.eval()
 
 
@@ -91,7 +103,9 @@ def heldout_BT():
 
 
 def perplexity(logits_BTV, tokens_BT):
-    nll = torch.nn.functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).double(), tokens_BT[:, 1:].flatten())
+    nll = torch.nn.functional.cross_entropy(
+        logits_BTV[:, :-1].flatten(0, 1).double(), tokens_BT[:, 1:].flatten()
+    )
     return float(nll.exp())
 
 
@@ -112,7 +126,11 @@ def test_greedy_tokens_of_the_shipped_checkpoint(pocket, heldout_BT):
         ours += [token for _, token in engine.step().emitted]
     with torch.no_grad():
         theirs = pocket[1].generate(
-            torch.tensor([prompt_ids]), max_new_tokens=count, min_new_tokens=count, do_sample=False, pad_token_id=0
+            torch.tensor([prompt_ids]),
+            max_new_tokens=count,
+            min_new_tokens=count,
+            do_sample=False,
+            pad_token_id=0,
         )
     assert ours == theirs[0, len(prompt_ids) :].tolist()
 

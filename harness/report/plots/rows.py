@@ -1,6 +1,7 @@
 """Rows of a horizontal plot: one a cell, under a heading a target where there are several.
 
-In: cells in order, inches a row. Out: the height of the axes and the middle of each row, in inches from the top.
+In: cells in order, inches a row. Out: the height of the axes and the middle of each row, in inches from the
+top.
 """
 
 from collections.abc import Sequence
@@ -39,10 +40,13 @@ def label_rows(axis, rows: Rows) -> None:
     """Headings, a label a row (format pair over method), and the y axis in inches."""
     axis.set_ylim(rows.height_in, 0)
     axis.set_yticks(rows.middles_in, [_label(cell) for cell in rows.cells], linespacing=1.05)
+    place = axis.get_yaxis_transform()
+    look = {"va": "center", "fontsize": 9.5, "color": style.MUTED, "fontweight": "bold"}
     for y_in, text in rows.headings:
-        place = axis.get_yaxis_transform()
-        axis.text(0.012, y_in, text, transform=place, va="center", fontsize=9.5, color=style.MUTED, fontweight="bold")
+        cover = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        axis.text(0.012, y_in, text, transform=place, bbox=cover, **look)
 
 
 def _label(cell: MeasuredCell) -> str:
-    return cell.name if cell.method == "none" else f"{cell.name}\n{cell.method}"
+    parts = [part for part in (cell.method, cell.backend) if part not in ("none", "native")]
+    return f"{cell.name}\n{', '.join(parts)}" if parts else cell.name

@@ -1,20 +1,21 @@
 """Plots of throughput and of time to first token by precision, a figure a model.
 
-In: variants. Out: Plot. The title is the ratio to BF16 where an FP4 kernel ran; where the reference implementation ran,
-the title says that this is not FP4's speed and compares nothing.
+In: variants. Out: Plot. The title is the ratio to BF16 where an FP4 kernel ran; where the reference
+implementation ran, the title says that this is not FP4's speed and compares nothing.
 """
 
 from collections.abc import Iterator, Sequence
 
 from harness.report.cells import REFERENCE_SPEED, MeasuredCell
-from harness.report.numbers import quantity, times
+from harness.report.numbers import quantity, times_range
 from harness.report.plots import style
 from harness.report.plots.bars import draw_bars
 from harness.report.variants import Variant, baseline_of
 
 THROUGHPUT, TTFT = "output_throughput", "median_ttft_ms"
 MEANING = {
-    THROUGHPUT: "Output tokens/s = tokens out / wall time from first submit to last token, prefill included. Higher is better.",
+    THROUGHPUT: "Output tokens/s = tokens out / wall time from first submit to last token, prefill included. "
+    "Higher is better.",
     TTFT: "Median over the requests of a repeat, from submit to first token. Lower is better.",
 }
 AXIS = {THROUGHPUT: "output tokens/s", TTFT: "time to first token, ms"}
@@ -75,7 +76,7 @@ def _title(ours: list[Variant], cells: list[MeasuredCell], metric: str) -> str:
     if not pairs:
         return _best(cells, metric, what)
     ratios = sorted(own.median / other.median for own, other in pairs)
-    span = times(ratios[0]) if len(ratios) == 1 else f"{times(ratios[0])[:-1]}–{times(ratios[-1])}"
+    span = times_range(ratios)
     if all(own.has_spread and own.overlaps(other) for own, other in pairs):
         return f"{what}: {fp4.head.name} and BF16 differ by no more than their repeats do"
     if metric == THROUGHPUT:
@@ -88,4 +89,5 @@ def _best(cells: list[MeasuredCell], metric: str, what: str) -> str:
     best = max(cells, key=lambda cell: sign * cell.number(metric).median)
     number = best.number(metric)
     word = "highest" if metric == THROUGHPUT else "lowest"
-    return f"{what}: {word} with {best.name} on {best.target}, {quantity(number.median, number.unit)} at {best.workload}"
+    figure = quantity(number.median, number.unit)
+    return f"{what}: {word} with {best.name} on {best.target}, {figure} at {best.workload}"

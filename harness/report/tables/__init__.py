@@ -1,1 +1,4 @@
-"""Tables of the report, one concept a file; each function takes cells, variants or runs and returns a grid.Table."""
+"""Tables of the report, one concept a file.
+
+In: cells, variants or runs. Out: grid.Table. Nothing here renders.
+"""

@@ -1,7 +1,8 @@
 """Tables of expert usage and of the expert cache.
 
-In: measured cells with an `experts` entry. Out: Tables: one row a cell over all layers, one a layer, one a cache size.
-Source of the figures: routing of the first repeat that recorded it; nothing is pooled over precisions.
+In: measured cells with an `experts` entry. Out: Tables: one row a cell over all layers, one a layer, one a
+cache size. Source of the figures: routing of the first repeat that recorded it; nothing is pooled over
+precisions.
 """
 
 import statistics
@@ -44,7 +45,8 @@ def usage_table(cells: Sequence[MeasuredCell]) -> Table:
             )
             groups.setdefault(f"{cell.target} · {cell.model}", []).append(row)
     return table(
-        "Expert usage: mean over the layers and, below it, min–max over the layers. An even router has max/mean 1, "
+        "Expert usage: mean over the layers and, below it, min–max over the layers. An even router has "
+        "max/mean 1, "
         "CV 0, Gini 0 and the full entropy of log₂(experts).",
         (*HEADERS, *LAYER_METRICS.values()),
         [Group(label, tuple(rows)) for label, rows in groups.items()],

@@ -1,13 +1,14 @@
 """The table of results: throughput, time to first token, memory, perplexity change, a row a cell of requests.
 
 In: variants. Out: Tables grouped by target and model, and, for several targets, one with a column a target.
-A row whose variant has no request workload stands for its heldout cell, so that memory and quality still show.
+A row whose variant has no request workload stands for its heldout cell, so that memory and quality still
+show.
 """
 
 from collections.abc import Sequence
 
 from harness.report.cells import REFERENCE_SPEED, MeasuredCell, short_target
-from harness.report.grid import Entry, Footnotes, Group, Table, table
+from harness.report.grid import Entry, Footnotes, Group, Table, spread, table
 from harness.report.numbers import DASH, change_decimals, grouped, quantity, signed, significant
 from harness.report.variants import Variant
 
@@ -33,7 +34,8 @@ def summary_table(everyone: Sequence[Variant]) -> Table:
         for cell in variant.requests or (variant.head,):
             rows.append(_row(variant, cell, notes))
     return table(
-        "Median over the repeats, with min–max; n = repeats × samples a repeat. Memory: all weights, and the experts "
+        "Median over the repeats, with min–max; n = repeats × samples a repeat. Memory: all weights, and the "
+        "experts "
         "among them. Perplexity change against BF16 with its 95 % paired interval.",
         HEADERS,
         [Group(label, tuple(rows)) for label, rows in groups.items()],
@@ -152,7 +154,8 @@ def _machine_entry(cell: MeasuredCell, notes: Footnotes) -> Entry:
     speed, first = cell.number("output_throughput"), cell.number("median_ttft_ms")
     if speed.median is None:
         return notes.dash(speed.reason)
-    parts = [f"TTFT {quantity(first.median, first.unit)}"] if first.median is not None else []
+    parts = [spread(speed)]
+    parts += [f"TTFT {quantity(first.median, first.unit)}"] if first.median is not None else []
     parts += [REFERENCE_SPEED] if cell.is_reference else []
     parts += [cell.state] if cell.state != "VALID" else []
-    return notes.entry(speed, ", ".join(parts))
+    return notes.entry(speed, "; ".join(parts))

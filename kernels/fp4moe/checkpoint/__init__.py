@@ -5,6 +5,7 @@ execution.
 """
 
 from fp4moe.checkpoint.export import LAYOUTS, export
+from fp4moe.checkpoint.random_checkpoint import write_random
 from fp4moe.checkpoint.reader import Checkpoint, open_checkpoint, read_hf
 from fp4moe.checkpoint.stack import split_rows, stack_experts, stack_gate_up
 from fp4moe.checkpoint.storages import STORAGES
@@ -19,4 +20,5 @@ __all__ = [
     "split_rows",
     "stack_experts",
     "stack_gate_up",
+    "write_random",
 ]

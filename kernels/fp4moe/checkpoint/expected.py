@@ -35,8 +35,7 @@ class Sizes:
 
     @classmethod
     def from_config(cls, config: dict, place: str) -> "Sizes":
-        """Parse; CheckpointError naming `place` and key for another architecture or a missing or bad
-        number."""
+        """Parse; CheckpointError naming `place` and key for another architecture or a bad number."""
         model_type = config.get("model_type", "mixtral")
         if model_type != "mixtral":
             raise CheckpointError(

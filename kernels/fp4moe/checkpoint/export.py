@@ -2,9 +2,12 @@
 
 In: a Hugging Face Mixtral folder (BF16, or already in the target's number format) and a layout of
 storages.py. Out: a folder with the experts in that layout, all else unchanged, and the JSON that announces
-it. Gate and up of an expert are quantized together and share their tensor scale, as engines fuse them. A
-source that is quantized in the same format is only laid out anew, bit for bit; in another format it is
-refused, for requantizing loses twice.
+it. Gate and up of an expert are quantized together and share their tensor scale, as engines fuse them.
+
+A source quantized in the same format is only laid out anew, with its codes, scales and input scales. Its bits
+stay; but a tensor scale that this package did not choose (see nvfp4.tensor_scale_of) may move by one unit in
+the last place where a layout stores the reciprocal. A source in another format is refused: requantizing loses
+twice.
 
 All is written to a temporary folder beside the target and renamed at the end: after an error nothing is left.
 """
@@ -14,6 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,6 +41,16 @@ _NOT_COPIED = ("config.json", HF_QUANT_CONFIG, INDEX)
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is written how; `input_scales` by expert module, None for weight-only."""
+
+    checkpoint: Checkpoint
+    storage: Storage
+    method: str
+    input_scales: Mapping[str, float] | None
+
+
 def export(
     source: Path | str,
     out: Path | str,
@@ -58,18 +72,19 @@ def export(
     storage = _checked_layout(layout)
     checkpoint = open_checkpoint(source)
     method = _checked_method(checkpoint, storage, method)
-    _check_input_amax(checkpoint, storage, input_amax)
+    job = _Job(checkpoint, storage, method, _input_scales(checkpoint, storage, input_amax))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out}: must not exist or be an empty folder; choose another or remove it")
     checkpoint.validate_headers()
     out.parent.mkdir(parents=True, exist_ok=True)
+    # A temporary folder beside the target, so that the last step is one rename within a file system.
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     try:
         writer = ShardWriter(partial, max_shard_bytes, {METHOD_KEY: method})
-        for name, tensor in _tensors(checkpoint, storage, method, input_amax, progress):
+        for name, tensor in _tensors(job, progress):
             writer.add(name, tensor)
         writer.close()
-        _write_configs(checkpoint, storage, partial, has_input_scales=input_amax is not None)
+        _write_configs(job, partial)
         partial.chmod(0o755)
         os.replace(partial, out)
     except BaseException:
@@ -104,80 +119,81 @@ def _checked_method(checkpoint: Checkpoint, storage: Storage, method: str | None
     return checkpoint.expert(0, 0, GATE).method
 
 
-def _check_input_amax(
+def _input_scales(
     checkpoint: Checkpoint, storage: Storage, input_amax: Mapping[str, float] | None
-) -> None:
-    if input_amax is None:
-        return
-    if storage.input_scale is None:
+) -> dict[str, float] | None:
+    """Activation scale of every expert module: from calibration, else those of the source, else None."""
+    if input_amax is not None and storage.input_scale is None:
         raise CheckpointError(f"export: {storage.name} has no input scales; leave input_amax out")
+    scales = {}
     for layer, expert in checkpoint.sizes.experts():
         for matrix in EXPERT_MATRICES:
             module = expert_module(layer, expert, matrix)
-            if not 0 < input_amax.get(module, 0.0) < float("inf"):
-                found = input_amax.get(module)
-                raise CheckpointError(
-                    f"export: input_amax[{module!r}] must be positive (got {found}); calibrate every expert"
-                )
-
-
-def _tensors(
-    checkpoint: Checkpoint,
-    storage: Storage,
-    method: str,
-    input_amax: Mapping[str, float] | None,
-    progress: Progress | None,
-) -> Iterator[tuple[str, Tensor]]:
-    """Everything to write. Plain tensors go first, layers follow."""
-    for name in checkpoint.sizes.plain_shapes():
-        yield name, checkpoint.tensor(name)
-    num_layers = checkpoint.sizes.num_layers
-    for layer in range(num_layers):
-        for expert in range(checkpoint.sizes.num_experts):
-            for matrix, q in _expert(checkpoint, storage, method, (layer, expert)).items():
-                module = expert_module(layer, expert, matrix)
-                tensors = storage.store(q)
-                if input_amax is not None:
-                    tensors |= storage.store_input_scale(
-                        _shared_amax(input_amax, module) / (E2M1_MAX * E4M3_MAX)
-                    )
-                for suffix, tensor in tensors.items():
-                    yield f"{module}.{suffix}", tensor
-        if progress is not None:
-            progress(layer + 1, num_layers)
-
-
-def _expert(
-    checkpoint: Checkpoint, storage: Storage, method: str, place: tuple[int, int]
-) -> dict[str, QuantizedTensor]:
-    """The three matrices of one expert, quantized or taken as stored."""
-    if checkpoint.storage != UNQUANTIZED.name:
-        return {matrix: checkpoint.expert(*place, matrix) for matrix in EXPERT_MATRICES}
-    w1, w2, w3 = (checkpoint.raw_expert(*place, matrix) for matrix in EXPERT_MATRICES)
-    name = f"{checkpoint.path}: {expert_module(*place, GATE)} and {UP}"
-    gate_up = quantize_weight(torch.cat([w1, w3]), storage.weight_format, method, name=name)
-    gate, up = split_rows(gate_up, len(w1))
-    down_name = f"{checkpoint.path}: {expert_module(*place, DOWN)}"
-    down = quantize_weight(w2, storage.weight_format, method, name=down_name)
-    return {GATE: gate, DOWN: down, UP: up}
+            if input_amax is None:
+                scales[module] = checkpoint.input_scale(layer, expert, matrix)
+            else:
+                scales[module] = _shared_amax(input_amax, module) / (E2M1_MAX * E4M3_MAX)
+    return None if storage.input_scale is None or None in scales.values() else scales
 
 
 def _shared_amax(input_amax: Mapping[str, float], module: str) -> float:
     """Gate and up see the same input, so the same scale."""
     prefix, matrix = module.rsplit(".", 1)
-    return (
-        input_amax[module]
-        if matrix == DOWN
-        else max(input_amax[f"{prefix}.{GATE}"], input_amax[f"{prefix}.{UP}"])
-    )
+    modules = [module] if matrix == DOWN else [f"{prefix}.{GATE}", f"{prefix}.{UP}"]
+    for name in modules:
+        if not 0 < input_amax.get(name, 0.0) < float("inf"):
+            raise CheckpointError(
+                f"export: input_amax[{name!r}] must be positive (got {input_amax.get(name)}); "
+                "calibrate every expert"
+            )
+    return max(input_amax[name] for name in modules)
 
 
-def _write_configs(checkpoint: Checkpoint, storage: Storage, folder: Path, *, has_input_scales: bool) -> None:
-    quantization_config, modelopt = announce(storage, checkpoint.sizes, has_input_scales)
+def _tensors(job: _Job, progress: Progress | None) -> Iterator[tuple[str, Tensor]]:
+    """Everything to write. Plain tensors go first, layers follow."""
+    sizes = job.checkpoint.sizes
+    for name in sizes.plain_shapes():
+        yield name, job.checkpoint.tensor(name)
+    for layer in range(sizes.num_layers):
+        for expert in range(sizes.num_experts):
+            for matrix, q in _expert(job, layer, expert).items():
+                module = expert_module(layer, expert, matrix)
+                tensors = job.storage.store(q)
+                if job.input_scales is not None:
+                    tensors |= job.storage.store_input_scale(job.input_scales[module])
+                for suffix, tensor in tensors.items():
+                    yield f"{module}.{suffix}", tensor
+        if progress is not None:
+            progress(layer + 1, sizes.num_layers)
+
+
+def _expert(job: _Job, layer: int, expert: int) -> dict[str, QuantizedTensor]:
+    """The three matrices of one expert, quantized or taken as stored."""
+    checkpoint, format = job.checkpoint, job.storage.weight_format
+    modules = {matrix: expert_module(layer, expert, matrix) for matrix in EXPERT_MATRICES}
+    if checkpoint.storage != UNQUANTIZED.name:
+        stored = {matrix: checkpoint.expert(layer, expert, matrix) for matrix in EXPERT_MATRICES}
+        for matrix, q in stored.items():
+            if q.format != format:
+                raise CheckpointError(
+                    f"{checkpoint.path}: {modules[matrix]}: is {q.format} in a checkpoint of {format}, "
+                    "which no layout can say; start from BF16"
+                )
+        return stored
+    w1, w2, w3 = (checkpoint.raw_expert(layer, expert, matrix) for matrix in EXPERT_MATRICES)
+    places = {matrix: checkpoint.place(f"{module}.weight") for matrix, module in modules.items()}
+    fused = quantize_weight(torch.cat([w1, w3]), format, job.method, name=f"{places[GATE]} and {UP}")
+    gate, up = split_rows(fused, len(w1))
+    return {GATE: gate, DOWN: quantize_weight(w2, format, job.method, name=places[DOWN]), UP: up}
+
+
+def _write_configs(job: _Job, folder: Path) -> None:
+    checkpoint = job.checkpoint
+    announced, modelopt = announce(job.storage, checkpoint.sizes, job.input_scales is not None)
     for file in sorted(checkpoint.path.iterdir()):
         if file.is_file() and file.suffix in _COPIED_SUFFIXES and file.name not in _NOT_COPIED:
             shutil.copyfile(file, folder / file.name)
-    _write_json(folder / "config.json", checkpoint.config | {"quantization_config": quantization_config})
+    _write_json(folder / "config.json", checkpoint.config | {"quantization_config": announced})
     if modelopt is not None:
         _write_json(folder / HF_QUANT_CONFIG, modelopt)
 

@@ -30,8 +30,7 @@ _MODELOPT_PRODUCER = {"name": "modelopt", "version": "0.47.0"}
 
 
 def detect_storage(folder: Path, config: dict) -> Storage:
-    """Which Storage the folder announces; CheckpointError naming the value found and those that can be
-    read."""
+    """The Storage that the folder announces; CheckpointError with the value found and those allowed."""
     place, announced = folder / "config.json", config.get("quantization_config")
     if announced is None and (folder / HF_QUANT_CONFIG).is_file():
         place = folder / HF_QUANT_CONFIG
@@ -62,6 +61,9 @@ def announce(storage: Storage, sizes: Sizes, has_input_scales: bool) -> tuple[di
     """(quantization_config for config.json, content of hf_quant_config.json or None)."""
     if storage.name == "modelopt-nvfp4":
         return _modelopt(sizes, has_input_scales)
+    ignore = sizes.unquantized_linears()
+    if storage.codes == "weight":  # a tool that sees names only cannot tell these from quantized weights
+        ignore += [name.removesuffix(".weight") for name in sizes.plain_shapes()]
     group = {
         "targets": ["Linear"],
         "weights": _CT_WEIGHTS[storage.name],
@@ -74,7 +76,7 @@ def announce(storage: Storage, sizes: Sizes, has_input_scales: bool) -> tuple[di
         "format": _CT_FORMAT_OF[storage.name],
         "quantization_status": "compressed",
         "config_groups": {"group_0": group},
-        "ignore": sizes.unquantized_linears(),
+        "ignore": sorted(set(ignore)),
         "kv_cache_scheme": None,
         "global_compression_ratio": None,
     }

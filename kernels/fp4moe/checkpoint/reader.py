@@ -66,8 +66,7 @@ class Checkpoint:
         return tuple(sorted(self.shards.tensors))
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor that is not an expert, as stored; BF16 where its module is quantized. Finite, of checked
-        shape."""
+        """A tensor that is not an expert, checked, as stored; BF16 where its module is quantized."""
         shape = self.sizes.plain_shapes().get(name)
         module = name.removesuffix(".weight")
         storage = self._storage_of(module)
@@ -76,12 +75,12 @@ class Checkpoint:
         if shape is not None:
             self._raise_first(self._plain_problems(name, shape))
         tensor = self.shards.read(name)
-        check_finite(tensor.reshape(1, -1), self._place(name))
+        if self.shards.find(name).dtype in _FLOATS:
+            check_finite(tensor.reshape(1, -1), self.place(name))
         return tensor
 
     def expert(self, layer: int, expert: int, matrix: str) -> QuantizedTensor:
-        """One expert matrix, `matrix` "w1", "w2" or "w3", as stored; format bf16 where it is not
-        quantized."""
+        """One checked expert matrix ("w1", "w2" or "w3") as stored; format bf16 where not quantized."""
         if matrix not in EXPERT_MATRICES:
             raise CheckpointError(
                 f"expert: matrix must be one of {', '.join(EXPERT_MATRICES)} (got {matrix!r})"
@@ -95,15 +94,13 @@ class Checkpoint:
         return stack_experts(gate_up), stack_experts([self.expert(layer, e, DOWN) for e in ids])
 
     def input_scale(self, layer: int, expert: int, matrix: str) -> float | None:
-        """The calibrated NVFP4 activation scale stored beside an expert, as a multiplier; None if there is
-        none."""
+        """The calibrated NVFP4 activation scale stored with an expert, as a multiplier, or None."""
         storage = STORAGES[self.storage]
         name = f"{expert_module(layer, expert, matrix)}.{storage.input_scale}"
         return storage.load_input_scale(self.shards.read(name)) if name in self.shards.tensors else None
 
     def validate(self) -> None:
-        """Names, shapes and dtypes of everything, then all values; CheckpointError or FormatError naming what
-        is wrong."""
+        """Check names, shapes, dtypes, then all values; CheckpointError or FormatError say what is wrong."""
         self.validate_headers()
         for name in self.sizes.plain_shapes():
             self.tensor(name)
@@ -113,19 +110,13 @@ class Checkpoint:
 
     def validate_headers(self) -> None:
         """As `validate`, without reading data; the error lists the first problems and their number."""
-        problems = []
-        for name, shape in self.sizes.plain_shapes().items():
-            module = name.removesuffix(".weight")
-            storage = self._storage_of(module)
-            is_plain = storage is UNQUANTIZED
-            problems += (
-                self._plain_problems(name, shape) if is_plain else self._part_problems(module, shape, storage)
-            )
+        modules = {name.removesuffix(".weight"): shape for name, shape in self.sizes.plain_shapes().items()}
         for layer, expert in self.sizes.experts():
             for matrix in EXPERT_MATRICES:
-                module, shape = expert_module(layer, expert, matrix), self.sizes.expert_shape(matrix)
-                problems += self._matrix_problems(module, shape)
-        self._raise_first(problems)
+                modules[expert_module(layer, expert, matrix)] = self.sizes.expert_shape(matrix)
+        self._raise_first(
+            [p for module, shape in modules.items() for p in self._module_problems(module, shape)]
+        )
 
     def sha256(self) -> str:
         """Hash of names, dtypes, shapes and bytes of all tensors; does not depend on how they are sharded."""
@@ -141,13 +132,17 @@ class Checkpoint:
         module, shape = expert_module(layer, expert, matrix), self.sizes.expert_shape(matrix)
         self._raise_first(self._plain_problems(f"{module}.weight", shape))
         tensor = self.shards.read(f"{module}.weight")
-        check_finite(tensor, self._place(f"{module}.weight"))
+        check_finite(tensor, self.place(f"{module}.weight"))
         return tensor
 
+    def place(self, name: str) -> str:
+        """File and tensor, as errors name them."""
+        return f"{self.shards.find(name).file}: {name}"
+
     def _matrix(self, module: str, shape: tuple[int, int]) -> QuantizedTensor:
-        self._raise_first(self._matrix_problems(module, shape))
+        self._raise_first(self._module_problems(module, shape))
         storage = self._storage_of(module)
-        place = self._place(f"{module}.{storage.codes}").removesuffix(f".{storage.codes}")
+        place = self.place(f"{module}.{storage.codes}").removesuffix(f".{storage.codes}")
         tensors = {part.suffix: self.shards.read(f"{module}.{part.suffix}") for part in storage.parts(shape)}
         if storage is UNQUANTIZED:
             return load_plain(tensors[storage.codes], f"{place}.{storage.codes}")
@@ -155,8 +150,7 @@ class Checkpoint:
         return storage.load(tensors, shape, method, place)
 
     def _storage_of(self, module: str) -> Storage:
-        """The folder's storage if this module is quantized, else UNQUANTIZED (it may be on the ignore
-        list)."""
+        """The folder's storage if this module is quantized, else UNQUANTIZED (it may be ignored by name)."""
         storage, stored = STORAGES[self.storage], self.shards.tensors
         if storage is UNQUANTIZED or f"{module}.{storage.scales}" in stored:
             return storage
@@ -165,7 +159,7 @@ class Checkpoint:
             return storage if ".experts." in module else UNQUANTIZED
         return UNQUANTIZED if weight.dtype in _FLOATS else storage
 
-    def _matrix_problems(self, module: str, shape: tuple[int, int]) -> list[str]:
+    def _module_problems(self, module: str, shape: tuple[int, int]) -> list[str]:
         storage = self._storage_of(module)
         if storage is UNQUANTIZED:
             return self._plain_problems(f"{module}.weight", shape)
@@ -198,6 +192,3 @@ class Checkpoint:
             raise CheckpointError(
                 "\n".join(lines) + "\ncompare config.json with the files, or download them again"
             )
-
-    def _place(self, name: str) -> str:
-        return f"{self.shards.find(name).file}: {name}"

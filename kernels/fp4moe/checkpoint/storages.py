@@ -29,8 +29,7 @@ from fp4moe.quantize import check_finite
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One stored tensor of a matrix: name after the module's, safetensors dtypes and shapes that are
-    allowed."""
+    """One stored tensor of a matrix: name after the module's, safetensors dtypes and shapes allowed."""
 
     suffix: str
     dtypes: tuple[str, ...]
@@ -39,8 +38,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A layout. Suffixes are None where it has no such tensor; `is_reciprocal` inverts the tensor and input
-    scale."""
+    """A layout. A suffix is None where there is no such tensor; `is_reciprocal`: tensor and input scale."""
 
     name: str
     weight_format: str
@@ -101,7 +99,10 @@ class Storage:
         return float(self._inverted(stored.float().reshape(())))
 
     def _scalar(self, multiplier: Tensor) -> Tensor:
-        return self._inverted(multiplier).reshape(1 if self.is_reciprocal else ())
+        shape = (1,) if self.is_reciprocal else ()
+        return (
+            self._inverted(multiplier).reshape(shape).clone()
+        )  # gate and up share theirs; safetensors forbids that
 
     def _inverted(self, scale: Tensor) -> Tensor:
         return scale.reciprocal() if self.is_reciprocal else scale
@@ -137,8 +138,7 @@ def load_plain(weight: Tensor, name: str) -> QuantizedTensor:
 
 
 def _without_zero_scales(codes: Tensor, scales: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Blocks whose scale is 0 (ModelOpt lets small ones underflow) become codes 0 at scale 1: the same
-    values."""
+    """Blocks of scale 0 (ModelOpt lets small ones underflow) become codes 0 at scale 1, the same values."""
     values = scales.float()
     _require(values >= 0, values, name)  # NaN fails too
     is_zero = values == 0

@@ -22,7 +22,8 @@ def dequantize(q: QuantizedTensor, dtype: torch.dtype = torch.float32) -> Tensor
     fmt = weight_format(q.format)
     values = _decode_bytes(q.codes, fmt.element) if q.codes.dtype == torch.uint8 else q.codes.float()
     if q.scales is not None:
-        values = values.view(*q.scales.shape, -1).mul_(scale_values(q).unsqueeze(-1)).view(q.shape)
+        block_k = q.shape[-1] // q.scales.shape[-1]
+        values = values.view(*q.scales.shape, block_k).mul_(scale_values(q).unsqueeze(-1)).view(q.shape)
     if q.tensor_scale is not None:
         per_row = q.tensor_scale if q.has_row_tensor_scales else q.tensor_scale.unsqueeze(-1)
         values = values.mul_(per_row.unsqueeze(-1))
@@ -50,4 +51,6 @@ def _byte_table(element: str, device: str) -> Tensor:
 
 def _decode_bytes(packed: Tensor, element: str) -> Tensor:
     entries = _byte_table(element, str(packed.device)).index_select(0, packed.flatten().int())
-    return entries.view(torch.float32).view(*packed.shape[:-1], -1)
+    return entries.view(torch.float32).view(
+        *packed.shape[:-1], packed.shape[-1] * 8 // element_format(element).bits
+    )

@@ -56,7 +56,7 @@ def quantize_rows(rows_RK: Tensor, method: str, tensor_scale_R: Tensor) -> tuple
     scale_B = _METHODS[method](magnitudes_BK, amax_B)
     scale_B = torch.where(amax_B == 0, 1.0, scale_B)
     codes = encode_e2m1(units_BK / scale_B.unsqueeze(-1)).view(num_rows, num_columns)
-    return codes, scale_B.to(torch.float8_e4m3fn).view(num_rows, -1)
+    return codes, scale_B.to(torch.float8_e4m3fn).view(num_rows, num_columns // BLOCK)
 
 
 def _absmax(magnitudes_BK: Tensor, amax_B: Tensor) -> Tensor:

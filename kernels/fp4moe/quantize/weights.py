@@ -77,7 +77,9 @@ def quantize_matrices(
     for first in range(0, max(len(rows), 1), rows_a_chunk):
         part = slice(first, first + rows_a_chunk)
         chunk_scale = None if row_scale is None else row_scale[part]
-        chunk_codes, chunk_scales = ROW_QUANTIZERS[fmt.name](rows[part].float(), method, chunk_scale)
+        chunk_codes, chunk_scales = ROW_QUANTIZERS[fmt.name](
+            rows[part].float().contiguous(), method, chunk_scale
+        )
         codes.append(pack(chunk_codes, fmt.element_bits) if chunk_codes.dtype == torch.uint8 else chunk_codes)
         scales.append(chunk_scales)
     shape = tuple(w.shape)
@@ -92,8 +94,7 @@ def quantize_matrices(
 
 
 def check_finite(w: Tensor, name: str) -> Tensor:
-    """Largest magnitude of each matrix, float32 [...]; FormatError naming tensor, count and first place if
-    not finite."""
+    """Largest magnitude of each matrix, float32 [...]; FormatError with name and place if not finite."""
     if math.prod(w.shape) == 0:
         return torch.zeros(w.shape[:-2], device=w.device)
     amax = torch.maximum(w.amax((-2, -1)), -w.amin((-2, -1))).float()

@@ -3,9 +3,10 @@
     h[s] = silu(gate_e x[t]) * (up_e x[t])       slot s of token t, routed to expert e
     y[t] = sum over k of weight[t, k] * down_e h[slot (t, k)]
 
-In: float32 activations, stored weights (layouts.py), a `Routing`. Out: float32. `activations` names how the left operand
-of each product is rounded first (formats.ACTIVATION_FORMATS); products accumulate in float32. Only experts that were hit
-are dequantized, one at a time. The intermediate stays in expert order; `down` undoes the permutation.
+In: float32 activations, stored weights (layouts.py), a `Routing`. Out: float32. `activations` names how the
+left operand of each product is rounded first (formats.ACTIVATION_FORMATS); products accumulate in float32.
+Only experts that were hit are dequantized, one at a time. The intermediate stays in expert order; `down`
+undoes the permutation.
 
 Shapes: T tokens, K experts a token, S = T * K rows sorted by expert, E experts, D hidden, F intermediate.
 """
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from fp4moe.layouts import QuantizedTensor
 from fp4moe.quantize import dequantize, round_activation
+from fp4moe.reference.product import product
 from fp4moe.reference.route import Routing
 
 
@@ -26,16 +28,16 @@ def gate_up(x_TD: Tensor, w: QuantizedTensor, routing: Routing, activations: str
     x_SD = round_activation(x_TD, activations)[routing.token_of_row_S]
     h_SF = x_SD.new_empty(x_SD.shape[0], w.shape[-2] // 2)
     for expert, rows in routing.expert_rows():
-        gate, up = F.linear(x_SD[rows], dequantize(w[expert])).chunk(2, dim=-1)
+        gate, up = product(x_SD[rows], dequantize(w[expert])).chunk(2, dim=-1)
         torch.mul(F.silu(gate), up, out=h_SF[rows])
     return h_SF
 
 
 def down(h_SF: Tensor, w: QuantizedTensor, routing: Routing, activations: str) -> Tensor:
-    """h [S, F] sorted by expert, w [E, D, F] -> y_TD, gate weights applied and the K slots of a token summed."""
+    """h [S, F] sorted by expert, w [E, D, F] -> y_TD, weighted and summed over the K slots of a token."""
     h_SF = round_activation(h_SF, activations)
     y_SD = h_SF.new_empty(h_SF.shape[0], w.shape[-2])
     for expert, rows in routing.expert_rows():
-        torch.mm(h_SF[rows], dequantize(w[expert]).T, out=y_SD[rows])
+        y_SD[rows] = product(h_SF[rows], dequantize(w[expert]))
     y_TKD = y_SD[routing.inverse_S].unflatten(0, routing.ids_TK.shape)
     return (y_TKD * routing.weights_TK.unsqueeze(-1)).sum(dim=1)

@@ -2,9 +2,9 @@
 
     loss = E * sum over e of (slots of expert e / T) * (mean probability of expert e)
 
-In: router logits of one or more layers, concatenated along the tokens. Out: a scalar. K (experts a token) when perfectly
-even, up to E for one expert taking all. Source: Switch Transformer eq. 4-6, extended to top-k as
-`transformers` `load_balancing_loss_func` does. Differentiable through the probabilities only.
+In: router logits of one or more layers, concatenated along the tokens. Out: a scalar. K (experts a token)
+when perfectly even, up to E for one expert taking all. Source: Switch Transformer eq. 4-6, extended to top-k
+as `transformers` `load_balancing_loss_func` does. Differentiable through the probabilities only.
 
 Shapes: T tokens, E experts.
 """

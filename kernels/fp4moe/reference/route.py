@@ -4,7 +4,8 @@
     weight[t, k]      = probability of the k-th best expert / sum of the top-k probabilities
 
 In: router logits. Out: `Routing`. Source: Mixtral (renormalized top-k of a softmax over all experts), as
-`transformers.models.mixtral` computes it. Computes no expert and knows no capacity limit: no token is ever dropped.
+`transformers.models.mixtral` computes it. Computes no expert and knows no capacity limit: no token is ever
+dropped.
 
 Shapes: T tokens, E experts, K experts a token, S = T * K token-slots; slot s belongs to token s // K.
 
@@ -24,9 +25,9 @@ from torch import Tensor
 class Routing:
     """The experts of each token and the permutation that sorts token-slots by expert.
 
-    ids_TK int64, best expert first (equal probabilities: the lower id first); weights_TK float32, rows sum to 1.
-    order_S int64: sorted[i] = slots[order_S[i]], stable, so tokens of one expert keep their order;
-    inverse_S int64: slots[s] = sorted[inverse_S[s]]; counts_E int64: the histogram, slots an expert received.
+    ids_TK int64: best expert first, of equal ones the lower id. weights_TK float32: rows sum to 1.
+    order_S int64: sorted[i] = slots[order_S[i]], stable, so tokens of one expert keep their order.
+    inverse_S int64: slots[s] = sorted[inverse_S[s]]. counts_E int64: the histogram, slots an expert received.
     """
 
     ids_TK: Tensor

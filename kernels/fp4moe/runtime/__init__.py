@@ -1,8 +1,8 @@
 """A whole Mixtral decoder around the MoE operations, and the engine that serves requests with it.
 
-Reading order: config -> names -> weights -> experts -> random_weights -> load (files to weights); layers -> kv_cache ->
-attention -> model (weights to logits); sampling -> request -> engine (logits to answers); recorder, memory, peak and verify
-say what happened, what it took and whether it was right.
+Reading order: config -> names -> weights -> experts -> random_weights -> load (files to weights); layers ->
+kv_cache -> attention -> model (weights to logits); sampling -> request -> engine (logits to answers);
+recorder, memory, peak and verify say what happened, what it took and whether it was right.
 """
 
 from fp4moe.runtime.config import MIXTRAL_8X7B, MixtralConfig

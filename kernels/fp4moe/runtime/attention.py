@@ -1,9 +1,11 @@
-"""Causal attention in its three situations: whole sequences, a prompt into the cache, one new token a request.
+"""Causal attention in three situations: whole sequences, a prompt into the cache, one new token a request.
 
-In: rotated queries and keys, values, float32. Out: attention output [N, H, d]. PyTorch's scaled_dot_product_attention does
-the work; here are the layouts, the cache and the mask. An object is made once a step and called once a layer.
+In: rotated queries and keys, values, float32. Out: attention output [N, H, d]. PyTorch's
+scaled_dot_product_attention does the work; here are the layouts, the cache and the mask. An object is made
+once a step and called once a layer.
 
-Shapes: N tokens = B * T, H heads, G key-value heads (H / G queries share one), d head_dim, C longest context in the batch.
+Shapes: N tokens = B * T, H heads, G key-value heads (H / G queries share one), d head_dim, C longest context
+in the batch, in whole blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fp4moe.runtime.kv_cache import KVCache
+from fp4moe.runtime.kv_cache import KVCache, whole_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class PromptIntoCache:
 class NewTokens:
     """One token of each of B requests against its own slot; shorter contexts are masked.
 
-    The H / G queries that share a key-value head are laid out as query positions, so that keys need no copying.
+    The H / G queries that share a key-value head are laid out as query positions, so that keys need no
+    copying.
     """
 
     cache: KVCache
@@ -60,7 +63,7 @@ class NewTokens:
     @classmethod
     def of(cls, cache: KVCache, slots_B: Tensor, positions_B: Tensor) -> NewTokens:
         """`positions_B`: where each new token stands, which is how many tokens its slot holds."""
-        context = torch.arange(int(positions_B.max()) + 1, device=positions_B.device)
+        context = torch.arange(whole_blocks(int(positions_B.max()) + 1), device=positions_B.device)
         return cls(cache, slots_B, positions_B, (context <= positions_B.unsqueeze(-1))[:, None, None, :])
 
     def __call__(self, layer: int, queries_NHd: Tensor, keys_NGd: Tensor, values_NGd: Tensor) -> Tensor:

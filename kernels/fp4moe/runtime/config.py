@@ -1,8 +1,9 @@
 """The shape of a Mixtral model.
 
-In: a Hugging Face `config.json` (transformers 4 and 5 spell `rope_theta` in different places). Out: a frozen `MixtralConfig`.
-Source: `transformers.MixtralConfig`. Anything this runtime does not compute (sliding windows, scaled rotary embeddings,
-another activation function) is refused here, by name, instead of giving wrong logits later. Reads no weights.
+In: a Hugging Face `config.json` (transformers 4 and 5 spell `rope_theta` in different places). Out: a frozen
+`MixtralConfig`. Source: `transformers.MixtralConfig`. Anything this runtime does not compute (sliding
+windows, scaled rotary embeddings, another activation function) is refused here, by name, instead of giving
+wrong logits later. Reads no weights.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class MixtralConfig:
                 raise CheckpointError(f"config: {name}: must be at least 1 (got {getattr(self, name)})")
         if self.num_heads % self.num_kv_heads:
             raise CheckpointError(
-                f"config: num_heads: must be a multiple of num_kv_heads={self.num_kv_heads} (got {self.num_heads})"
+                f"config: num_heads: must be a multiple of num_kv_heads={self.num_kv_heads} "
+                f"(got {self.num_heads})"
             )
         if self.head_dim % 2:
             raise CheckpointError(
@@ -109,7 +111,8 @@ def _refuse_unsupported(raw: dict[str, Any], rope: dict[str, Any], place: str) -
     for key, found, supported in expected:
         if found != supported:
             raise CheckpointError(
-                f"{place}: {key}: must be {supported!r} (got {found!r}); this runtime computes Mixtral decoders only"
+                f"{place}: {key}: must be {supported!r} (got {found!r}); "
+                "this runtime computes plain Mixtral decoders only"
             )
 
 

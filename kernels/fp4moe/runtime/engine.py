@@ -1,8 +1,9 @@
 """Continuous batching: requests come and go at any time, each step serves those that are here.
 
-In: `submit` and `cancel` between steps. Out: one `StepResult` a `step`. A waiting request is prefilled, alone, as soon as a
-slot is free, before any decoding; otherwise every running request decodes one token. Requests beyond the slots wait in
-order. Greedy output does not depend on the batch (up to the last bit of float32 sums). Single-threaded, prints nothing.
+In: `submit` and `cancel` between steps. Out: one `StepResult` a `step`. A waiting request is prefilled,
+alone, as soon as a slot is free, before any decoding; otherwise every running request decodes one token.
+Requests beyond the slots wait in order. A request's logits are the same bits alone and among others, for up
+to 32 running requests under the reference on a CPU (reference/product.py). Single-threaded, prints nothing.
 
 Shapes: B running requests.
 """
@@ -19,7 +20,7 @@ from fp4moe.errors import EngineError
 from fp4moe.runtime.kv_cache import KVCache
 from fp4moe.runtime.model import MixtralModel
 from fp4moe.runtime.recorder import RoutingRecorder
-from fp4moe.runtime.request import Request, StepResult
+from fp4moe.runtime.request import Request, StepResult, check_request
 from fp4moe.runtime.sampling import sample
 
 
@@ -36,7 +37,7 @@ class _Running:
 
 
 class Engine:
-    """Serves one model. `request_numbers` maps ids to the numbers that the recorder stores, in order of submission."""
+    """Serves one model. `request_numbers`: the number, in order of submission, that the recorder stores."""
 
     def __init__(
         self,
@@ -77,7 +78,11 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Queue a request; EngineError, without any effect, when it can never be served."""
-        self._check(request)
+        if request.request_id in self.request_numbers:
+            raise EngineError(
+                f"request {request.request_id!r}: request_id must be new to this engine (submitted before)"
+            )
+        check_request(request, max_context=self._max_context, vocab_size=self._model.config.vocab_size)
         self.request_numbers[request.request_id] = len(self.request_numbers)
         self._waiting.append(request)
 
@@ -113,11 +118,13 @@ class Engine:
         return StepResult(index, phase, start_ns, end_ns, num_tokens, len(served), emitted, finished)
 
     def _prefill(self, request: Request) -> tuple[str, int, list[_Running]]:
-        run = _Running(request, self._free.pop(), request.sampling.generator(), len(request.prompt_ids))
-        self._running[request.request_id] = run
+        """The slot is taken when the model is done: if it raises, the request is gone and the slot is not."""
+        run = _Running(request, self._free[-1], request.sampling.generator(), len(request.prompt_ids))
         self._begin_recording("prefill", [run], num_tokens_each=run.num_cached)
         tokens_T = torch.tensor(request.prompt_ids, device=self._model.device)
         logits_V = self._model.prefill(tokens_T, self._cache, run.slot, self._recorder)
+        self._running[request.request_id] = run
+        self._free.pop()
         self._emit([run], logits_V.unsqueeze(0))
         return "prefill", run.num_cached, [run]
 
@@ -154,25 +161,3 @@ class Engine:
                 self.request_numbers[run.request.request_id] for run in runs for _ in range(num_tokens_each)
             ]
             self._recorder.begin_step(phase, len(numbers), self._num_steps, requests=numbers)
-
-    def _check(self, request: Request) -> None:
-        place = f"request {request.request_id!r}"
-        if request.request_id in self.request_numbers:
-            raise EngineError(f"{place}: request_id must be new to this engine; it was submitted before")
-        if not request.prompt_ids or request.max_new_tokens < 1:
-            raise EngineError(
-                f"{place}: must have at least one prompt token and max_new_tokens >= 1 "
-                f"(got {len(request.prompt_ids)} and {request.max_new_tokens})"
-            )
-        needed = len(request.prompt_ids) + request.max_new_tokens
-        if needed > self._max_context:
-            raise EngineError(
-                f"{place}: prompt and max_new_tokens must fit max_context = {self._max_context} (got {needed} = "
-                f"{len(request.prompt_ids)} + {request.max_new_tokens}); shorten it or raise max_context"
-            )
-        vocab_size = self._model.config.vocab_size
-        if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= vocab_size:
-            raise EngineError(
-                f"{place}: prompt tokens must be in [0, {vocab_size}) "
-                f"(got {min(request.prompt_ids)} to {max(request.prompt_ids)}); is it another model's tokenizer?"
-            )

@@ -1,8 +1,8 @@
 """Expert matrices of a source in the runtime's form, in the precision that was asked for.
 
-In: w1 (gate), w3 (up), w2 (down) of one expert, BF16 or already quantized. Out: gate above up [2F, D] and down [D, F].
-BF16 is quantized here, gate and up together, so that they share one tensor scale (amax over both); quantized matrices are
-joined as they are. Quantized weights are never requantized.
+In: w1 (gate), w3 (up), w2 (down) of one expert, BF16 or already quantized. Out: gate above up [2F, D] and
+down [D, F]. BF16 is quantized here, gate and up together, so that they share one tensor scale (amax over
+both); quantized matrices are joined as they are. Quantized weights are never requantized.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def prepare_gate_up(
     Raises CheckpointError when they are quantized in another format than asked for.
     """
     if gate.format == up.format == "bf16":
-        return quantize_weight(torch.cat([gate.codes, up.codes]), precision.weights, precision.method, name=name)
+        return quantize_weight(
+            torch.cat([gate.codes, up.codes]), precision.weights, precision.method, name=name
+        )
     for part in (gate, up):
         _check_stored(part, precision, name)
     return stack_gate_up(gate, up)

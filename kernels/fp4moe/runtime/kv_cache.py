@@ -1,10 +1,12 @@
 """Keys and values of running requests, one slot a request.
 
-In: keys (already rotated) and values of new tokens, float32. Out: what is stored, back in float32. Numbers are rounded to
-the cache's dtype when written and read back rounded even within the same prefill, so that prefill and decode see the same
-ones. A slot is contiguous and as long as the longest context; no paging, no sharing of prefixes.
+In: keys (already rotated) and values of new tokens, float32. Out: what is stored, back in float32. Numbers
+are rounded to the cache's dtype when written and read back rounded even within the same prefill, so that
+prefill and decode see the same ones. A slot is contiguous and as long as the longest context; no paging, no
+sharing of prefixes.
 
-Shapes: L layers, S slots, G key-value heads, C context, d head_dim, T prompt tokens, B requests of a decode step.
+Shapes: L layers, S slots, G key-value heads, C context, d head_dim, T prompt tokens, B requests of a decode
+step.
 """
 
 from __future__ import annotations
@@ -15,12 +17,21 @@ from torch import Tensor
 from fp4moe.errors import EngineError
 from fp4moe.runtime.config import MixtralConfig
 
+# Decoding reads whole blocks of positions, masked: at a length that is a multiple of any vector width, sums
+# over a context have the same order whatever the longest context of the batch.
+CONTEXT_BLOCK = 64
 KV_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def kv_cache_shape(config: MixtralConfig, max_slots: int, max_context: int) -> tuple[int, ...]:
-    """[L, 2, S, G, C, d]; index 0 of the second axis holds keys, 1 values."""
-    return (config.num_layers, 2, max_slots, config.num_kv_heads, max_context, config.head_dim)
+    """[L, 2, S, G, C, d], C rounded up to whole blocks; index 0 of the second axis holds keys, 1 values."""
+    context = whole_blocks(max_context)
+    return (config.num_layers, 2, max_slots, config.num_kv_heads, context, config.head_dim)
+
+
+def whole_blocks(num_positions: int) -> int:
+    """`num_positions` rounded up to a multiple of CONTEXT_BLOCK."""
+    return -(-num_positions // CONTEXT_BLOCK) * CONTEXT_BLOCK
 
 
 def kv_torch_dtype(kv_dtype: str) -> torch.dtype:

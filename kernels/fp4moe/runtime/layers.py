@@ -1,7 +1,8 @@
 """The small parts of a decoder layer: normalization, rotary embedding, a linear layer with a BF16 weight.
 
-In and out: float32. Source: `transformers.models.mixtral` (rotary in the half-split convention of Llama). Weights stay
-BF16 and are widened for the call, exactly; nothing is cached, so memory_bytes() is the whole truth.
+In and out: float32. Source: `transformers.models.mixtral` (rotary in the half-split convention of Llama).
+Weights stay BF16 and are widened for the call, exactly; nothing is cached, so memory_bytes() is the whole
+truth.
 
 Shapes: N tokens, D hidden, H heads, d head_dim.
 """
@@ -9,8 +10,9 @@ Shapes: N tokens, D hidden, H heads, d head_dim.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from fp4moe.reference import product
 
 
 def rms_norm(x_ND: Tensor, weight_D: Tensor, eps: float) -> Tensor:
@@ -20,11 +22,11 @@ def rms_norm(x_ND: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 def linear(x_ND: Tensor, weight_MD: Tensor) -> Tensor:
     """x W^T with a BF16 weight, float32 arithmetic."""
-    return F.linear(x_ND, weight_MD.float())
+    return product(x_ND, weight_MD.float())
 
 
 def rotary_tables(positions_N: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin, each float32 [N, 1, d]; frequency i is theta^(-2i / d), the halves of d share frequencies."""
+    """cos and sin, each float32 [N, 1, d]; frequency i is theta^(-2i / d), both halves of d have the same."""
     exponents = torch.arange(0, head_dim, 2, device=positions_N.device, dtype=torch.float32) / head_dim
     angles = positions_N.float().unsqueeze(-1) * (1.0 / theta**exponents)
     angles_N1d = torch.cat([angles, angles], dim=-1).unsqueeze(1)

@@ -1,9 +1,9 @@
 """A checkpoint folder, or random weights, into a model that runs.
 
-In: `Path` or `RandomWeights`, a `Precision`, a device. Out: `MixtralModel`. One expert is held in BF16 at a time, so
-loading needs little beside the result. BF16 experts are quantized, quantized ones taken as they are (experts.py), and the
-model's precision then names the method that its weights really have. Everything else stays BF16. An implementation is
-chosen for every operation before the first weight is read.
+In: `Path` or `RandomWeights`, a `Precision`, a device. Out: `MixtralModel`. One expert is held in BF16 at a
+time, so loading needs little beside the result. BF16 experts are quantized, quantized ones taken as they are
+(experts.py), and the model's precision then names the method that its weights really have. Everything else
+stays BF16. An implementation is chosen for every operation before the first weight is read.
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ def load_model(
 ) -> MixtralModel:
     """The model in `precision` on `device`; `progress(done_layers, total_layers)` is called after each layer.
 
-    Raises SelectionError when nothing runs `precision` here, CheckpointError for the files, FormatError for weights.
+    Raises SelectionError when nothing runs `precision` here, CheckpointError for the files, FormatError for
+    weights.
     """
     capability = Capability.of_device(device)
     choices = tuple(
-        choose(op, precision.weights, precision.activations, capability, allow_reference=allow_reference) for op in OPS
+        choose(op, precision.weights, precision.activations, capability, allow_reference=allow_reference)
+        for op in OPS
     )
     config, reader = _open(source, torch.device(device))
     layers = []

@@ -1,8 +1,8 @@
 """What a model will take, from its shape alone.
 
-In: config, precision, slots, context. Out: bytes by cause, the keys of `MixtralModel.memory_bytes()` and `kv_cache`. Equal
-to what loading then holds (tested), for BF16 sources and for checkpoints that share gate and up's tensor scale. Activations
-and the allocator's own overhead are not in it; see peak.py.
+In: config, precision, slots, context. Out: bytes by cause, the keys of `MixtralModel.memory_bytes()` and
+`kv_cache`. Equal to what loading then holds (tested), for BF16 sources and for checkpoints that share gate
+and up's tensor scale. Activations and the allocator's own overhead are not in it; see peak.py.
 """
 
 from __future__ import annotations

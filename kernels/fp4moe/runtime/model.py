@@ -1,8 +1,8 @@
 """A Mixtral decoder: embedding, L layers of attention and experts, head.
 
-In: token ids. Out: float32 logits. Arithmetic is float32 on the stored weights; the experts' operands are rounded as the
-precision's activation format says. The MoE operations are the implementations that selection chose. Reads no files and
-keeps no request state; see load.py and engine.py.
+In: token ids. Out: float32 logits. Arithmetic is float32 on the stored weights; the experts' operands are
+rounded as the precision's activation format says. The MoE operations are the implementations that selection
+chose. Reads no files and keeps no request state; see load.py and engine.py.
 
 Shapes: N tokens of a step, B sequences or requests, T tokens a sequence, D hidden, V vocabulary.
 """
@@ -58,7 +58,9 @@ class MixtralModel:
             rows = torch.arange(batch).repeat_interleave(length).tolist()
             recorder.begin_step("score", batch * length, recorder.num_steps, requests=rows)
         positions_N = torch.arange(length, device=self.device).repeat(batch)
-        x_ND = self._decode_layers(tokens_BT.flatten(), positions_N, WholeSequences(batch), recorder)
+        x_ND = self._run_layers(
+            tokens_BT.flatten().to(self.device), positions_N, WholeSequences(batch), recorder
+        )
         return self._logits(x_ND).unflatten(0, (batch, length))
 
     @torch.inference_mode()
@@ -67,7 +69,7 @@ class MixtralModel:
     ) -> Tensor:
         """Write a prompt into a slot; logits [V] after its last token."""
         positions_T = torch.arange(len(tokens_T), device=self.device)
-        x_TD = self._decode_layers(tokens_T, positions_T, PromptIntoCache(cache, slot), recorder)
+        x_TD = self._run_layers(tokens_T, positions_T, PromptIntoCache(cache, slot), recorder)
         return self._logits(x_TD[-1:])[0]
 
     @torch.inference_mode()
@@ -82,7 +84,7 @@ class MixtralModel:
     ) -> Tensor:
         """One token of each request, at its position in its slot; logits [B, V]."""
         attend = NewTokens.of(cache, slots_B, positions_B)
-        return self._logits(self._decode_layers(tokens_B, positions_B, attend, recorder))
+        return self._logits(self._run_layers(tokens_B, positions_B, attend, recorder))
 
     def moe(self, layer: int, x_ND: Tensor, recorder: RoutingRecorder | None = None) -> Tensor:
         """The experts of one layer on normalized activations [N, D], through the chosen implementations."""
@@ -97,7 +99,7 @@ class MixtralModel:
         """float32 [N, E]."""
         return linear(x_ND, self.weights.layers[layer].router_ED)
 
-    def _decode_layers(self, tokens_N: Tensor, positions_N: Tensor, attend, recorder) -> Tensor:
+    def _run_layers(self, tokens_N: Tensor, positions_N: Tensor, attend, recorder) -> Tensor:
         config = self.config
         cos_sin = rotary_tables(positions_N, config.head_dim, config.rope_theta)
         x_ND = self.weights.embedding_VD[tokens_N].float()

@@ -1,9 +1,11 @@
 """Names and shapes of the tensors that are not experts, as Hugging Face writes Mixtral.
 
 In: a config. Out: the names that the runtime reads and the shape each must have. Source: `transformers` 4
-`MixtralForCausalLM.state_dict()`. Expert names are the checkpoint reader's business; only their shapes are here.
+`MixtralForCausalLM.state_dict()`. Expert names are the checkpoint reader's business; only their shapes are
+here.
 
-Shapes: D hidden, N = heads * head_dim, G = key-value heads * head_dim, E experts, F intermediate, V vocabulary.
+Shapes: D hidden, N = heads * head_dim, G = key-value heads * head_dim, E experts, F intermediate, V
+vocabulary.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The most memory that a piece of work holds at once, beyond what was there before.
 
-In: a function. Out: peak live bytes of tensors allocated while it runs. On the CPU every operator's outputs are followed
-from birth to release (the scratch space inside an operator is not seen); on CUDA the caching allocator's own statistics are
-read, which see all of it. Slows the function down: never time and measure memory in the same call.
+In: a function. Out: peak live bytes of tensors allocated while it runs. On the CPU every operator's outputs
+are followed from birth to release (the scratch space inside an operator is not seen); on CUDA the caching
+allocator's own statistics are read, which see all of it. Slows the function down: never time and measure
+memory in the same call.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _peak_cuda_bytes(fn: Callable[[], Any], device: str) -> int:
 
 
 class _LiveStorages(TorchDispatchMode):
-    """Counts storages that first appear as an operator's output; views share their base's storage and add nothing."""
+    """Counts storages that first appear as an operator's output; views share their base's."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Seeded random weights in the place of a checkpoint: right for speed and memory, meaningless for quality.
 
-In: a config and a seed. Out: BF16 tensors by their Hugging Face name, drawn when asked for, so that the whole model never
-exists in BF16. Each tensor has its own generator (seed and name), so the order of asking does not matter. Normal with
-standard deviation 0.02, the initializer range of Mixtral; norms are 1. CPU and CUDA generators differ: the same seed gives
-the same weights on the same kind of device only.
+In: a config and a seed. Out: BF16 tensors by their Hugging Face name, drawn when asked for, so that the whole
+model never exists in BF16. Each tensor has its own generator (seed and name), so the order of asking does not
+matter. Normal with standard deviation 0.02, the initializer range of Mixtral; norms are 1. CPU and CUDA
+generators differ: the same seed gives the same weights on the same kind of device only.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class RandomSource:
         return QuantizedTensor("bf16", "none", shape, codes)
 
     def _normal(self, shape: tuple[int, ...], name: str) -> Tensor:
-        # The CPU's generator takes 32 bits of its seed and ignores the rest, so seed and name are hashed into 32.
+        # The CPU's generator ignores all but 32 bits of its seed, so seed and name are hashed into 32.
         generator = torch.Generator(self.device).manual_seed(zlib.crc32(f"{self.seed} {name}".encode()))
         empty = torch.empty(shape, dtype=torch.bfloat16, device=self.device)
         return empty.normal_(0.0, STANDARD_DEVIATION, generator=generator)

@@ -1,7 +1,8 @@
 """From logits to a token: greedy, or sampled from each request's own random stream.
 
-In: logits [V] and a `Sampling`. Out: a token id. Every request has its own seeded generator, drawn from once a token, on
-the CPU: its tokens depend neither on its neighbors nor on the device's generator. No penalties, no top-k.
+In: logits [V] and a `Sampling`. Out: a token id. Every request has its own seeded generator, drawn from once
+a token, on the CPU: its tokens depend neither on its neighbors nor on the device's generator. No penalties,
+no top-k.
 """
 
 from __future__ import annotations

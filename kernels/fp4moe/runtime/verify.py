@@ -1,8 +1,8 @@
-"""Is the chosen implementation right? One MoE layer of a loaded model against arithmetic written a second time.
+"""Is the chosen implementation right? One MoE layer of a loaded model against arithmetic written twice.
 
-In: a model, a layer, activations. Out: `Check`. The other side is a loop over tokens and their experts in float64 over the
-dequantized weights, with its own softmax and top-k; it shares with the implementations only the router logits, `dequantize`
-and `round_activation`. Slow on purpose: a few dozen tokens are enough.
+In: a model, a layer, activations. Out: `Check`. The other side is a loop over tokens and their experts in
+float64 over the dequantized weights, with its own softmax and top-k; it shares with the implementations only
+the router logits, `dequantize` and `round_activation`. Slow on purpose: a few dozen tokens are enough.
 
 Shapes: T tokens, D hidden, F intermediate, E experts.
 """
@@ -45,11 +45,15 @@ def check_moe_layer(model: MixtralModel, layer: int, x_TD: Tensor) -> Check:
 def error_bound(model: MixtralModel) -> float:
     """Largest relative error that float32 accumulation explains.
 
-    Accumulation: a sum of K products in float32 errs by at most K * 2^-24 of the sum of magnitudes; K is the longer of the
-    two reductions, and both errors reach the result: sum = 2 * K * 2^-24.
-    Rounding of h: an h that is off by `sum` may round to the neighbor instead, one step away. Steps are `step` of the value,
-    so a share sum / step of the elements does, each erring by `step`: root mean square sqrt(sum * step). For a blocked
-    format the block's scale may flip too, with the same product. Doubled for the gate weights, SiLU and the tails.
+    Accumulation: each of K additions errs by at most 2^-24 of its partial sum; partial sums are on average no
+    larger than the sum; if all err in one direction that is K * 2^-24 of the result. K is the longer of the
+    two reductions and the errors of both reach the result: total = 2 * K * 2^-24.
+
+    Rounding of h: an h that is off by `total` may round to the neighbor instead, one step away. Steps are
+    `step` of the value, so a share total / step of the elements does, each erring by `step`: root mean square
+    sqrt(total * step). For a blocked format the block's scale may flip too, with the same product.
+
+    Doubled for gate weights, SiLU and the tails.
     """
     longest = max(model.config.hidden_size, model.config.intermediate_size)
     total = 2 * longest * 2.0**-24

@@ -1,7 +1,7 @@
 """The weights of a Mixtral model as they are held, and what they take.
 
-In: BF16 tensors and QuantizedTensors from load.py. Out: `ModelWeights`, which can be measured by cause and hashed. Every
-tensor but the experts is BF16 in storage. Computes nothing; see model.py.
+In: BF16 tensors and QuantizedTensors from load.py. Out: `ModelWeights`, which can be measured by cause and
+hashed. Every tensor but the experts is BF16 in storage. Computes nothing; see model.py.
 
 Shapes: D hidden, H heads, G key-value heads, d head_dim, E experts, F intermediate, V vocabulary.
 """

@@ -1,7 +1,8 @@
 """Which implementation runs an operation, and why not the others.
 
-capability.py (what a device is) -> conditions.py (what a row needs) -> table.py (what exists) -> choose.py (the answer);
-peers.py says what vLLM would take. Imports no torch: the answer can be had for a GPU that is not attached.
+capability.py (what a device is) -> conditions.py (what a row needs) -> table.py (what exists) -> choose.py
+(the answer); peers.py says what vLLM would take. Imports no torch: the answer can be had for a GPU that is
+not attached.
 """
 
 from fp4moe.select.capability import Capability

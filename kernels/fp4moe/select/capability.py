@@ -1,8 +1,9 @@
 """What a device is, as far as the choice of a kernel depends on it.
 
-In: "cpu", "sm_120", "12.0" or "cuda:0". Out: `Capability`. Capabilities are ordered, but a newer one is not a superset of
-an older one (sm_120 has no tcgen05), which is why `family` exists. Shared memory sizes: CUDA C++ Programming Guide,
-"Technical Specifications per Compute Capability". Only `of_device` touches a device, and only for a CUDA one.
+In: "cpu", "sm_120", "12.0" or "cuda:0". Out: `Capability`. Capabilities are ordered, but a newer one is not a
+superset of an older one (sm_120 has no tcgen05), which is why `family` exists. Shared memory sizes: CUDA C++
+Programming Guide, "Technical Specifications per Compute Capability". Only `of_device` touches a device, and
+only for a CUDA one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The first implementation in the table that runs, with the reason for every other one.
 
-In: operation, weight format, activation format, capability. Out: `Choice`; or a SelectionError that lists every refusal
-and a next step. Never falls back silently: the reference is a row like any other and can be disallowed.
+In: operation, weight format, activation format, capability. Out: `Choice`; or a SelectionError that lists
+every refusal and a next step. Never falls back silently: the reference is a row like any other and can be
+disallowed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _REFERENCE_HINT = "allowed (slow); choose it with --set kernels.allow_reference=
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen for an operation. `refused`: (name, reason) of every other row, in the table's order."""
+    """What was chosen for an operation. `refused`: (name, reason) of the other rows, in the table's order."""
 
     op: str
     chosen: Implementation
@@ -41,7 +42,7 @@ def explain(
 ) -> tuple[tuple[Implementation, str | None], ...]:
     """Every row of `op` in order of preference, with None where it runs and the reason where it does not."""
     return tuple(
-        (row, _refusal(row, weights, activations, capability, tokens)) for row in table if row.op == op
+        (row, _refusal(row, weights, activations, capability, tokens=tokens)) for row in table if row.op == op
     )
 
 
@@ -74,7 +75,7 @@ def choose(
 
 
 def _refusal(
-    row: Implementation, weights: str, activations: str, capability: Capability, tokens: int | None
+    row: Implementation, weights: str, activations: str, capability: Capability, *, tokens: int | None
 ) -> str | None:
     if weights not in row.weight_formats:
         return f"takes weights in {_listed(row.weight_formats)}, not {weights}"

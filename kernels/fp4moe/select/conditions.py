@@ -1,7 +1,7 @@
 """What an implementation asks of a device: small declarative predicates that say their reason in words.
 
-In: a `Capability`. Out: None when met, else "needs <need>, this device is <name>". Compose with `AnyOf`; a row of the
-table lists several conditions when all must hold. Nothing here looks at a device.
+In: a `Capability`. Out: None when met, else "needs <need>, this device is <name>". Compose with `AnyOf`; a
+row of the table lists several conditions when all must hold. Nothing here looks at a device.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class AtLeast(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Family(Condition):
-    """This capability or a newer one of its own family: Family("sm_100") is sm_100 to sm_109, never sm_120."""
+    """This capability or a newer one of its family: Family("sm_100") is sm_100 to sm_109, never sm_120."""
 
     minimum: str
 

@@ -1,12 +1,14 @@
-"""What vLLM would take for an FP4 MoE layer on a device, and why not the others. Data about others, not about this package.
+"""What vLLM would take for an FP4 MoE layer on a device, and why not the others.
 
-In: weight and activation format, capability, vLLM version. Out: `PeerChoice`. The rules are those of vLLM's selection
-lists (`fused_moe/oracle/nvfp4.py`, `oracle/mxfp4.py`) and of each backend's device and scheme checks, for a gated SiLU
-MLP without expert parallelism, every optional package installed. Read in source, not run here: vLLM may fall back later
-by shape. "vllm-main" was read in 2026 after 0.24.0, where humming joined the list.
+In: weight and activation format, capability, vLLM version. Out: `PeerChoice`. The rules are those of vLLM's
+selection lists (`fused_moe/oracle/nvfp4.py`, `oracle/mxfp4.py`) and of each backend's device and scheme
+checks, for a gated SiLU MLP without expert parallelism, every optional package installed. Read in source, not
+run here: vLLM may fall back later by shape. "vllm-main" was read in 2026 after 0.24.0, where humming joined
+the list.
 
-The failure that this answers: vLLM 0.15.0 accepted capability family 100 only; 120 // 10 = 12 is another family, so an
-RTX 5090 was told "kernel does not support current device" (vLLM issue 33416). 0.15.1 added the family (pull request 33417).
+The failure that this answers: vLLM 0.15.0 accepted capability family 100 only; 120 // 10 = 12 is another
+family, so an sm_120 GPU was told "kernel does not support current device" (vLLM issue 33416). 0.15.1 added
+the family (pull request 33417).
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ def explain_peers(
     engine: str = LATEST,
     backend: str | None = None,
 ) -> PeerChoice:
-    """The first backend that supports the deployment; with `backend`, that one or none, as when a user names it.
+    """The first backend that supports the deployment; with `backend`, that one or none, as when named.
 
     Raises SelectionError for an engine, format or backend that the table has no rules for.
     """

@@ -1,8 +1,8 @@
 """The implementations that exist, in order of preference within an operation.
 
 A row is data: what it computes, which formats it takes, what it asks of the device, and where its function is
-("module:object", imported only when it is called). A row is added in the change that adds its code, never before.
-Nothing here decides; see choose.py.
+("module:object", imported only when it is called). A row is added in the change that adds its code, never
+before. Nothing here decides; see choose.py.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from fp4moe.select.conditions import AnyDevice, Condition
 OPS = ("route", "gate_up", "down")
 REFERENCE = "reference"
 
-# Keys of formats.WEIGHT_FORMATS and formats.ACTIVATION_FORMATS, repeated so that this package needs no torch (tested equal).
+# Keys of formats.WEIGHT_FORMATS and ACTIVATION_FORMATS, repeated so that this needs no torch (tested equal).
 ALL_WEIGHTS = ("bf16", "fp8", "nvfp4", "mxfp4", "int4", "ternary")
 ALL_ACTIVATIONS = ("fp32", "bf16", "fp8", "nvfp4", "mxfp4")
 
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
-    """One row. `capabilities`: conditions that must all hold. `max_tokens`: most tokens a call may have, None for any."""
+    """One row. `capabilities`: conditions that must all hold. `max_tokens`: most tokens a call may have."""
 
     op: str
     name: str

@@ -64,8 +64,4 @@ def eval_windows(ids: np.ndarray, length: int) -> Tensor:
 def load_split(folder: Path, split: str) -> dict[str, tuple[np.ndarray, int]]:
     """Per group of a split: its tokens and the bytes of text they stand for."""
     num_bytes = json.loads((folder / "bytes.json").read_text())
-    return {
-        name: (np.load(folder / f"{name}.npy"), size)
-        for name, size in num_bytes.items()
-        if name.startswith(split + ".")
-    }
+    return {name: (np.load(folder / f"{name}.npy"), size) for name, size in num_bytes.items() if name.startswith(split + ".")}

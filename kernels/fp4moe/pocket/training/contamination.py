@@ -61,9 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, required=True)
     work = parser.parse_args().work
-    rows = {
-        name: [json.loads(line) for line in (work / f"{name}.jsonl").open()] for name in ("train", "heldout")
-    }
+    rows = {name: [json.loads(line) for line in (work / f"{name}.jsonl").open()] for name in ("train", "heldout")}
     heldout = "".join(row["text"] for row in rows["heldout"])
     train = [row["text"] for row in rows["train"]]
     report = {

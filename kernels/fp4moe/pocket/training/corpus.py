@@ -74,9 +74,7 @@ def build(work: Path) -> None:
     protected = set().union(*(shingles(row["text"]) for row in splits["heldout"] + splits["validation"]))
     dropped = sum(drop_shared_paragraphs(row, protected) for row in splits["train"])
     for row in provenance:
-        row["train_bytes"] = sum(
-            len(r["text"].encode()) for r in splits["train"] if r["source"] == row["package"]
-        )
+        row["train_bytes"] = sum(len(r["text"].encode()) for r in splits["train"] if r["source"] == row["package"])
     for name, split in splits.items():
         write_jsonl(work / f"{name}.jsonl", split)
         print(name, len(split), "works", sum(len(row["text"].encode()) for row in split), "bytes")

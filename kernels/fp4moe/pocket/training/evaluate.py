@@ -29,17 +29,13 @@ Logits = Callable[[Tensor], Tensor]
 
 
 @torch.no_grad()
-def total_bits(
-    logits_of: Logits, ids: np.ndarray, window: int, device: torch.device, batch: int = 16
-) -> float:
+def total_bits(logits_of: Logits, ids: np.ndarray, window: int, device: torch.device, batch: int = 16) -> float:
     """Sum of -log2 p over all tokens of `ids`."""
     nats = 0.0
     for targets in eval_windows(ids, window).split(batch):
         targets = targets.to(device)
         logits = logits_of(with_bos(targets.clamp(min=0))).float()
-        nats += F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-        ).item()
+        nats += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum").item()
     return nats / math.log(2)
 
 
@@ -53,9 +49,7 @@ def load_model(data: Path) -> PocketMixtral:
     config = json.loads((data / "config.json").read_text())
     shape = Shape(**{name: config[name] for name in Shape.__dataclass_fields__})
     model = PocketMixtral(shape).eval()
-    load_state_dict_hf(
-        model, {name: tensor.float() for name, tensor in load_file(data / "model.safetensors").items()}
-    )
+    load_state_dict_hf(model, {name: tensor.float() for name, tensor in load_file(data / "model.safetensors").items()})
     return model
 
 

@@ -37,9 +37,7 @@ def load_state_dict_hf(model: PocketMixtral, state: dict[str, Tensor]) -> None:
     for name in model.state_dict():
         stem, _, leaf = name.rpartition(".")
         if leaf in ("w1", "w2", "w3"):
-            rows = [
-                state[f"model.{stem}.experts.{e}.{leaf}.weight"] for e in range(model.shape.num_local_experts)
-            ]
+            rows = [state[f"model.{stem}.experts.{e}.{leaf}.weight"] for e in range(model.shape.num_local_experts)]
             mine[name] = torch.stack(rows)
         else:
             mine[name] = state[f"model.{name}"]
@@ -70,10 +68,7 @@ def config_hf(shape: Shape, aux_coefficient: float) -> dict:
 
 def export(model: PocketMixtral, out: Path, aux_coefficient: float) -> None:
     """The three files of a checkpoint (the tokenizer is tokenizer.py's)."""
-    state = {
-        name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
-        for name, tensor in state_dict_hf(model).items()
-    }
+    state = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in state_dict_hf(model).items()}
     save_file(state, out / "model.safetensors", metadata={"format": "pt"})
     generation = {"bos_token_id": BOS_ID, "eos_token_id": EOS_ID, "pad_token_id": EOS_ID}
     for name, content in (

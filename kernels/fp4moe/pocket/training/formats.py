@@ -23,11 +23,7 @@ def sword_blocks(base: Path, kind: str) -> list[str]:
         return []
     data = packed.read_bytes()
     rows = struct.iter_unpack("<III", index.read_bytes())
-    return [
-        zlib.decompress(data[start : start + size]).decode("utf-8", "replace")
-        for start, size, _ in rows
-        if size
-    ]
+    return [zlib.decompress(data[start : start + size]).decode("utf-8", "replace") for start, size, _ in rows if size]
 
 
 def r_string_vectors(database: bytes) -> list[list[str]]:

@@ -58,9 +58,7 @@ class TrainingLog:
 
     def record(self, step: int, learning_rate: float, validation: dict[str, float] | None) -> None:
         """Means over the steps since the last record."""
-        nats, balance, fractions = (
-            torch.stack(column).float().mean(0).tolist() for column in zip(*self.pending)
-        )
+        nats, balance, fractions = (torch.stack(column).float().mean(0).tolist() for column in zip(*self.pending, strict=True))
         self.pending.clear()
         row = {
             "step": step,

@@ -109,9 +109,7 @@ class SparseMoe(nn.Module):
         x_NH = x.reshape(-1, x.shape[-1])
         probs_NE, gates_NE = self.gates(x_NH)
         inner = F.silu(F.linear(x_NH, self.w1.flatten(0, 1))) * F.linear(x_NH, self.w3.flatten(0, 1))
-        inner = inner.view(len(x_NH), self.shape.num_local_experts, -1) * gates_NE.to(inner.dtype).unsqueeze(
-            -1
-        )
+        inner = inner.view(len(x_NH), self.shape.num_local_experts, -1) * gates_NE.to(inner.dtype).unsqueeze(-1)
         out = F.linear(inner.flatten(1), self.w2.transpose(0, 1).flatten(1))
         return out.view_as(x), probs_NE, gates_NE
 

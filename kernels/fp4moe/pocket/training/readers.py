@@ -97,9 +97,7 @@ def read_devil(folder: Path, work: Path) -> Works:
 
 def read_jargon(folder: Path, work: Path) -> Works:
     """A dictd database; braces mark cross references."""
-    text = gzip.decompress((folder / "usr/share/dictd/jargon.dict.dz").read_bytes()).decode(
-        "utf-8", "replace"
-    )
+    text = gzip.decompress((folder / "usr/share/dictd/jargon.dict.dz").read_bytes()).decode("utf-8", "replace")
     text = re.sub(r"\{\s*([^}]*?)\s*\}", lambda m: " ".join(m[1].split()), text)
     yield "jargon-file", re.sub(r"^ {4}", "", text, flags=re.M)
 
@@ -113,9 +111,7 @@ def read_kjv(folder: Path, work: Path) -> Works:
         capture_output=True,
         text=True,
     ).stdout
-    text = re.sub(
-        r"^(\S+?)(\d+):(\d+) ", lambda m: ("\n" if m[3] == "1" else "") + f"{m[3]} ", verses, flags=re.M
-    )
+    text = re.sub(r"^(\S+?)(\d+):(\d+) ", lambda m: ("\n" if m[3] == "1" else "") + f"{m[3]} ", verses, flags=re.M)
     yield "bible/king-james", text
 
 

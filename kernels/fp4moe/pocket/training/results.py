@@ -33,11 +33,18 @@ def by_work(data: Path, model: PocketMixtral) -> list[dict]:
     blob = (data / "heldout.txt").read_bytes()
     rows = []
     for work in json.loads((data / "heldout.json").read_text())["works"]:
-        text = blob[work["start_byte"]:work["end_byte"]]
+        text = blob[work["start_byte"] : work["end_byte"]]
         ids = tokens_of(data, text.decode())
         bits = total_bits(lambda x: model(x)[0], ids, WINDOW, torch.device("cpu"))
-        rows.append({"work": work["work"], "num_bytes": len(text), "num_tokens": len(ids),
-                     "bits_per_byte": round(bits / len(text), 4), "xz9_bits_per_byte": round(xz_bits_per_byte(text), 4)})
+        rows.append(
+            {
+                "work": work["work"],
+                "num_bytes": len(text),
+                "num_tokens": len(ids),
+                "bits_per_byte": round(bits / len(text), 4),
+                "xz9_bits_per_byte": round(xz_bits_per_byte(text), 4),
+            }
+        )
     return rows
 
 

