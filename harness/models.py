@@ -32,6 +32,7 @@ _INTEGERS = {
 }  # fmt: skip
 """Key -> the values that are taken seriously, far beyond any published model; others are a damaged file."""
 
+_OBJECTS = ("rope_parameters", "rope_scaling", "quantization_config")
 MAX_FLOAT = 1e12
 
 GPU_ONLY_PARAMETERS = 1_000_000_000
@@ -105,7 +106,7 @@ def _read_config(folder: Path, place: str) -> dict:
         raise ScenarioError([f"{place}: {file}: cannot be read as JSON ({error})"]) from None
     if not isinstance(config, dict):
         found = type(config).__name__
-        raise ScenarioError([f"{place}: {file}: must be a JSON object of keys (got a {found})"])
+        raise ScenarioError([f"{place}: {file}: must be a JSON object of keys (got {found})"])
     missing = [key for key in MIXTRAL_8X7B if key not in config and key not in _OPTIONAL]
     if missing:
         raise ScenarioError([f"{place}: {file}: not a Mixtral configuration, lacks {', '.join(missing)}"])
@@ -128,13 +129,13 @@ def _value_problems(config: dict) -> list[str]:
         if config.get(key) is not None or key not in _OPTIONAL
         if not _is_integer(config[key], low, high)
     ]
-    ropes = {key: config.get(key) for key in ("rope_parameters", "rope_scaling")}
     numbers = {"rms_norm_eps": config["rms_norm_eps"], "rope_theta": config.get("rope_theta")}
-    for key, rope in ropes.items():
-        if isinstance(rope, dict):
-            numbers[f"{key}.rope_theta"] = rope.get("rope_theta")
-        elif rope is not None:
-            problems.append(f"{key}: must be an object of keys or null (got {_shown(rope)})")
+    for key in _OBJECTS:
+        value = config.get(key)
+        if isinstance(value, dict):
+            numbers[f"{key}.rope_theta"] = value.get("rope_theta")
+        elif value is not None:
+            problems.append(f"{key}: must be an object of keys or null (got {_shown(value)})")
     problems += [
         f"{key}: must be a number above 0 and at most {MAX_FLOAT:g} (got {_shown(value)})"
         for key, value in numbers.items()

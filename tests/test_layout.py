@@ -20,9 +20,7 @@ def test_no_init_files_in_tests():
 
 def test_fp4moe_never_imports_harness():
     offenders = [
-        p
-        for p in Path("kernels/fp4moe").rglob("*.py")
-        if "import harness" in p.read_text() or "from harness" in p.read_text()
+        p for p in Path("kernels/fp4moe").rglob("*.py") if "import harness" in p.read_text() or "from harness" in p.read_text()
     ]
     assert offenders == []
 
@@ -53,7 +51,8 @@ def test_import_is_light(statement):
 
 
 def test_mixtral_imports_from_the_root_of_the_checkout():
-    code = "from transformers import MixtralForCausalLM, MixtralConfig; MixtralForCausalLM(MixtralConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, vocab_size=8))"
+    sizes = "hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, vocab_size=8"
+    code = f"from transformers import MixtralForCausalLM, MixtralConfig; MixtralForCausalLM(MixtralConfig({sizes}))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path("."), capture_output=True)
 
 

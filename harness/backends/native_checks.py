@@ -24,7 +24,11 @@ Text = tuple[np.ndarray, np.ndarray]
 
 def read_config(source: ModelSource) -> MixtralConfig:
     """The configuration; CheckpointError for what the runtime does not compute."""
-    return MixtralConfig.from_dict(source.config, place=_place(source))
+    place = _place(source)
+    try:
+        return MixtralConfig.from_dict(source.config, place=place)
+    except CheckpointError as error:
+        raise CheckpointError(f"{place}: {str(error).removeprefix(f'{place}: ').removeprefix('config: ')}") from None
 
 
 def read_text(source: ModelSource) -> Text | None:

@@ -32,6 +32,7 @@ class Divergence:
     mean_kl_nats: float
     num_kl_tokens: int
     top1_agreement: float
+    num_compared: int
 
 
 def measure(backend, *, cell: dict, folder: Path, progress) -> dict:
@@ -155,9 +156,9 @@ class _Reference:
             self._top1.flush()
             for file in self._files:
                 os.replace(_part(file), file)
-            return Divergence(0.0, 0, 1.0)
+            return Divergence(0.0, 0, 1.0, 0)
         count = self._log_probabilities.shape[0] * self._log_probabilities.shape[1]
-        return Divergence(self._kl_sum / count, count, self._agreed / self._compared)
+        return Divergence(self._kl_sum / count, count, self._agreed / self._compared, self._compared)
 
 
 def _part(file: Path) -> Path:
@@ -187,8 +188,8 @@ def _divergence_metrics(divergence: Divergence | None, *, is_baseline: bool) -> 
         return {
             name: missing(name, "no BF16 run of this model in this run to hold against") for name in names
         }
-    count = divergence.num_kl_tokens
+    agreement = 100 * divergence.top1_agreement
     return {
-        "mean_kl_nats": measured("mean_kl_nats", divergence.mean_kl_nats, count),
-        "top1_agreement_pct": measured("top1_agreement_pct", 100 * divergence.top1_agreement, count),
+        "mean_kl_nats": measured("mean_kl_nats", divergence.mean_kl_nats, divergence.num_kl_tokens),
+        "top1_agreement_pct": measured("top1_agreement_pct", agreement, divergence.num_compared),
     }

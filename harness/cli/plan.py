@@ -13,6 +13,7 @@ from harness.cli.options import (
     scenario_argument,
     set_option,
 )
+from harness.drops import group_drops
 
 
 @click.command()
@@ -68,11 +69,13 @@ def _cells_table(prepared):
 def _dropped_table(prepared):
     from rich.table import Table
 
+    from harness.run.records import plan_block
+
     table = Table(title="dropped", title_justify="left")
-    table.add_column("cell")
-    table.add_column("why", overflow="fold")
-    for item in prepared.plan.dropped:
-        table.add_row(item.cell.cell_id, item.reason)
+    for name in ("model", "cells", "target", "why"):
+        table.add_column(name, overflow="fold")
+    for group in group_drops(plan_block(prepared)["dropped"]):
+        table.add_row(group.model, str(group.num_cells), ", ".join(group.targets), group.reason)
     return table
 
 

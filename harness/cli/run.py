@@ -13,6 +13,7 @@ from harness.cli.options import (
     scenario_argument,
     set_option,
 )
+from harness.drops import group_drops
 from harness.errors import HarnessError, InterruptedRunError, StorageError
 from harness.progress import say
 
@@ -86,8 +87,8 @@ def _print_outcome(outcome, paths) -> None:
 
     folder = outcome.run.folder
     print_table(lambda: terminal_table([folder]))
-    for dropped in outcome.run.info["plan"]["dropped"]:
-        say(f"dropped: {dropped['cell_id']}: {dropped['reason']}")
+    for group in group_drops(outcome.run.info["plan"]["dropped"]):
+        say(f"dropped: {group.line}")
     for record in outcome.run.records:
         if record["status"] != "ok" or record["verdict"]["state"] == "INVALID":
             reasons = "; ".join(reason["message"] for reason in record["verdict"]["reasons"])

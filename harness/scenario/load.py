@@ -122,6 +122,8 @@ def _message(item: dict, path: KeyPath) -> str:
         return f"`kind` must be one of {context.get('expected_tags', 'closed, all_at_once, constant, poisson')}{_got(value)}"
     if kind == "value_error":
         return str(context["error"])
+    if kind == "model_type":
+        return f"must be a mapping of keys (allowed: {', '.join(_allowed_keys(Scenario, path))}){_got(value)}"
     text = item["msg"].replace("Input should be", "must be").replace("Value should", "must")
     return f"{text[0].lower()}{text[1:]}{_got(value)}"
 

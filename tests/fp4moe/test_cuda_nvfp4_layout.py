@@ -19,7 +19,9 @@ def bf16_halves(words: np.ndarray) -> np.ndarray:
 
 def fragment(words: np.ndarray) -> np.ndarray:
     """The kernel's dequantize() without scales: uint32 [...] -> float64 [..., 4 pairs, 2]."""
-    q3 = ((words >> 3) & np.uint32(0x01800180)) | ((words << 1) & np.uint32(0x80008000)) | ((words >> 7) & np.uint32(0x00400040))
+    q3 = (
+        ((words >> 3) & np.uint32(0x01800180)) | ((words << 1) & np.uint32(0x80008000)) | ((words >> 7) & np.uint32(0x00400040))
+    )
     pairs = np.stack([words & MASK, (words << 3) & MASK, (words << 6) & MASK, q3], axis=-1)
     return bf16_halves(pairs)
 

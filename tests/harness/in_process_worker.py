@@ -4,10 +4,16 @@ Stands in for `harness.worker.client.Worker` where a test makes hundreds of plan
 """
 
 import json
+from importlib import import_module
 
 from harness.backends import open_backend
 from harness.worker.__main__ import describe
 from harness.worker.client import reported
+
+
+def use_in_process_worker(monkeypatch) -> None:
+    """From here on `harness.run.prepare` asks this stand-in."""
+    monkeypatch.setattr(import_module("harness.run.prepare"), "Worker", InProcessWorker)
 
 
 class InProcessWorker:

@@ -57,18 +57,13 @@ def test_bf16_comes_first_however_it_is_written():
 def test_large_model_on_a_cpu_is_dropped_with_size():
     dropped = plan(scenario(models=["mixtral-8x7b"]), CPU, 27 * 10**9).dropped
     assert len(dropped) == 4
-    assert "46.7 B parameters need a GPU with 27.0 GB free; this machine has no GPU" in {
-        d.reason for d in dropped
-    }
+    assert "46.7 B parameters need a GPU with 27.0 GB free; this machine has no GPU" in {d.reason for d in dropped}
 
 
 def test_what_does_not_fit_is_dropped_with_figures():
     result = plan(scenario(models=["mixtral-8x7b"], quality=None), H100, 93 * 10**9)
     assert not result.cells
-    assert (
-        "needs 93.0 GB (expert codes 93.0); NVIDIA H100 80GB HBM3 has 84.0 GB free"
-        in result.dropped[0].reason
-    )
+    assert "needs 93.0 GB (expert codes 93.0); NVIDIA H100 80GB HBM3 has 84.0 GB free" in result.dropped[0].reason
 
 
 def test_random_weights_have_no_perplexity_but_have_speed():
@@ -96,9 +91,7 @@ def test_same_target_asked_twice_is_run_once():
 
 def test_prompt_longer_than_the_context():
     s = scenario(workloads=[scenario_data()["workloads"][0] | {"prompt_tokens": 2045}])
-    with pytest.raises(
-        ScenarioError, match=r"workloads\[0\]: prompt_tokens \+ output_tokens = 2049 is more than"
-    ):
+    with pytest.raises(ScenarioError, match=r"workloads\[0\]: prompt_tokens \+ output_tokens = 2049 is more than"):
         check_lengths(s, {"pocket-mixtral": POCKET})
 
 

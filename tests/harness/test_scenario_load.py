@@ -37,9 +37,7 @@ def test_same_text_same_scenario(tmp_path):
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_shipped_scenarios_load_and_fit_the_published_schema(path):
     load_scenario(path)
-    jsonschema.validate(
-        yaml.safe_load(path.read_text()), json.loads(Path("scenarios/schema.json").read_text())
-    )
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(Path("scenarios/schema.json").read_text()))
 
 
 def test_published_schema_is_the_generated_one():
@@ -53,16 +51,30 @@ MISTAKES = [
     pytest.param(("repeats",), "3", "must be a valid integer", "'3'", id="number-in-quotes"),
     pytest.param(("repeats",), 0, "greater than or equal to 1", "0", id="too-small"),
     pytest.param(("precisions", 1), "nvfp5", "'nvfp4'", "'nvfp5'", id="unknown-precision"),
-    pytest.param(("precisions", 1), {"weights": "mxfp4", "method": "four_six"}, "allowed: search, absmax", "four_six", id="method-of-another-format"),
-    pytest.param(("workloads", 0, "arrival"), {"kind": "poisson", "rate_per_s": -1.0}, "greater than 0", "-1.0", id="negative-rate"),
-    pytest.param(("workloads", 0, "arrival"), {"kind": "poisson", "rate_per_s": float("nan")}, "workloads[0].arrival.rate_per_s", "nan", id="rate-not-a-number"),
+    pytest.param(
+        ("precisions", 1),
+        {"weights": "mxfp4", "method": "four_six"},
+        "allowed: search, absmax",
+        "four_six",
+        id="method-of-another-format",
+    ),
+    pytest.param(
+        ("workloads", 0, "arrival"), {"kind": "poisson", "rate_per_s": -1.0}, "greater than 0", "-1.0", id="negative-rate"
+    ),
+    pytest.param(
+        ("workloads", 0, "arrival"),
+        {"kind": "poisson", "rate_per_s": float("nan")},
+        "workloads[0].arrival.rate_per_s",
+        "nan",
+        id="rate-not-a-number",
+    ),
     pytest.param(("workloads", 0, "arrival"), {"kind": "burst"}, "`kind` must be one of", "closed", id="unknown-arrival"),
     pytest.param(("workloads", 0, "output_tokens"), 1, "greater than 1", "1", id="no-time-per-token-with-one"),
     pytest.param(("models", 0), "mixtrall", "known name", "pocket-mixtral", id="unknown-model"),
     pytest.param(("models", 0), {"name": "mine", "path": "nowhere"}, "no checkpoint at", "'nowhere'", id="missing-checkpoint"),
     pytest.param(("name",), "../etc", "string should match pattern", "'../etc'", id="name-that-leaves-the-folder"),
     pytest.param(("targets",), ["H1000"], "'H100'", "'H1000'", id="unknown-gpu"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("path", "value", "rule", "shown"), MISTAKES)
@@ -78,13 +90,7 @@ def test_mistake_names_place_rule_and_value(tmp_path, path, value, rule, shown):
     assert file.endswith("scenario.yaml") and int(line) >= 1
     assert str(path[0]) in message.split(":", 2)[2]
     written = Path(file).read_text().splitlines()[int(line) - 1]
-    wrong = str(
-        value[0]
-        if isinstance(value, list)
-        else list(value.values())[-1]
-        if isinstance(value, dict)
-        else value
-    )
+    wrong = str(value[0] if isinstance(value, list) else list(value.values())[-1] if isinstance(value, dict) else value)
     assert any(part in written for part in (wrong, str(path[-1]), "rate_per_s", "arrival", "weights"))
 
 

@@ -5,6 +5,7 @@ In: measured cells and runs. Out: Tables.
 
 from collections.abc import Sequence
 
+from harness.drops import group_drops
 from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Entry, Footnotes, Group, Table, table
@@ -42,11 +43,7 @@ def _check(cell: MeasuredCell, notes: Footnotes) -> Entry:
         return notes.dash("no correctness check is in the record" if cell.records else "the cell failed")
     error, bound = check.get("relative_error"), check.get("bound")
     word = "passed" if check.get("passed") else "FAILED"
-    numbers = (
-        f"error {significant(error)}, bound {significant(bound)}"
-        if error is not None and bound is not None
-        else ""
-    )
+    numbers = f"error {significant(error)}, bound {significant(bound)}" if error is not None and bound is not None else ""
     against = f"against {check['against']}" if check.get("against") else ""
     return Entry(
         word,
@@ -83,12 +80,15 @@ def failed_table(cells: Sequence[MeasuredCell]) -> Table:
 
 
 def dropped_table(runs: Sequence[LoadedRun]) -> Table:
-    """A row a cell that the plan dropped, with the reason."""
-    keys = ("model", "precision", "workload", "target", "reason")
+    """A row for the cells of one model that the plan dropped for one reason."""
     groups = []
     for run in runs:
         rows = tuple(
-            tuple(Entry(_text(drop.get(key))) for key in keys) for drop in run.plan.get("dropped") or ()
+            tuple(
+                Entry(text)
+                for text in (g.model, ", ".join(g.precisions), ", ".join(g.workloads), ", ".join(g.targets), g.reason)
+            )
+            for g in group_drops(run.plan.get("dropped") or ())
         )
         groups.append(Group(f"Run {run.run_id}" if len(runs) > 1 else "", rows))
     return table(
@@ -104,9 +104,7 @@ def not_run_table(runs: Sequence[LoadedRun]) -> Table:
     for run in runs:
         done = {record["cell_id"] for record in run.records}
         rows = tuple(
-            (Entry(cell["cell_id"], tone="code"),)
-            for cell in run.plan.get("cells") or ()
-            if cell["cell_id"] not in done
+            (Entry(cell["cell_id"], tone="code"),) for cell in run.plan.get("cells") or () if cell["cell_id"] not in done
         )
         groups.append(Group(f"Run {run.run_id}" if len(runs) > 1 else "", rows))
     return table("Planned cells without a record; `harness run --resume` runs them.", ("Cell",), groups)

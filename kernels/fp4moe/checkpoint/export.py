@@ -73,8 +73,7 @@ def export(
     checkpoint = open_checkpoint(source)
     method = _checked_method(checkpoint, storage, method)
     job = _Job(checkpoint, storage, method, _input_scales(checkpoint, storage, input_amax))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out}: must not exist or be an empty folder; choose another or remove it")
+    _check_free(out)
     checkpoint.validate_headers()
     out.parent.mkdir(parents=True, exist_ok=True)
     # A temporary folder beside the target, so that the last step is one rename within a file system.
@@ -91,6 +90,11 @@ def export(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return out
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out}: must not exist or be an empty folder; choose another or remove it")
 
 
 def _checked_layout(layout: str) -> Storage:

@@ -29,7 +29,8 @@ ROW_QUANTIZERS: dict[str, RowQuantizer] = {
     "int4": integer.quantize_rows_int4,
     "ternary": integer.quantize_rows_ternary,
 }
-_CHUNK_WEIGHTS = 2**18  # 1 MiB of float32: temporaries stay in a core's L2
+# Weights quantized at a time. On a CPU 1 MiB of float32, so that temporaries stay in a core's L2; on a GPU enough to fill it.
+_CHUNK_WEIGHTS = {"cpu": 2**18, "cuda": 2**25}
 
 
 def quantize_weight(
@@ -72,7 +73,7 @@ def quantize_matrices(
     if tensor_scale is not None:
         per_row = tensor_scale if tensor_scale.ndim == w.ndim - 1 else tensor_scale.unsqueeze(-1)
         row_scale = per_row.expand(w.shape[:-1]).reshape(-1)
-    rows_a_chunk = max(1, _CHUNK_WEIGHTS // w.shape[-1])
+    rows_a_chunk = max(1, _CHUNK_WEIGHTS[w.device.type] // w.shape[-1])
     codes, scales = [], []
     for first in range(0, max(len(rows), 1), rows_a_chunk):
         part = slice(first, first + rows_a_chunk)
