@@ -28,6 +28,8 @@ class Facts:
     """One an operation: {"op", "chosen", "is_reference", "refused": [{"name", "reason"}]}."""
     problem: str | None = None
     """Why the pair cannot run (no implementation), None when it can."""
+    peer: dict | None = None
+    """What vLLM would take here, by its rules: {"engine", "chosen", "computes", "refused"}; not run."""
 
 
 @dataclass(frozen=True, slots=True)

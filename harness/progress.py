@@ -69,7 +69,7 @@ class RunProgress:
             f"[{number:{width}d}/{self._total}] {cell.precision.label:26} {cell.workload_name:10} r{repeat}  "
         )
         self._console.print(
-            line + f"{result_line(record)}  ({clock(self.seconds_left())} left)", markup=False
+            line + f"{result_line(record)}  ({clock(self.seconds_left())} left)", markup=False, soft_wrap=True
         )
 
     def seconds_left(self, current: tuple[str, int] | None = None, fraction: float = 0.0) -> float:

@@ -12,7 +12,7 @@ from fp4moe.errors import CheckpointError, FormatError, SelectionError
 from fp4moe.precision import Precision
 from fp4moe.runtime import RandomWeights, load_model, predict_memory_bytes
 from fp4moe.runtime.verify import check_moe_layer
-from fp4moe.select import Capability, choose
+from fp4moe.select import Capability, choose, explain_peers
 from harness.backends import native_quality, native_speed
 from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
 from harness.collect.memory import peak_rss_bytes
@@ -21,6 +21,7 @@ from harness.models import ModelSource
 
 OPERATIONS = ("route", "gate_up", "down")
 CHECK_TOKENS = 17
+PEER_ENGINE = "vllm-main"
 
 
 class NativeBackend:
@@ -52,7 +53,8 @@ class NativeBackend:
             memory = predict_memory_bytes(read_config(source), precision, max_slots=slots, max_context=context)
             choices, problem = _choices(precision, capability, allow_reference)
             problem = problem or stored_problem(stored, precision)
-            rows.append({"memory_bytes": memory, "choices": choices, "problem": problem})
+            peer = _peer(precision, capability)
+            rows.append({"memory_bytes": memory, "choices": choices, "problem": problem, "peer": peer})
             progress(index + 1, len(wanted), "checking")
         return rows
 
@@ -130,6 +132,21 @@ def _choices(precision: Precision, capability: str, allow_reference: bool) -> tu
             return rows, str(error)
         rows.append(_choice_row(choice))
     return rows, None
+
+
+def _peer(precision: Precision, capability: str) -> dict | None:
+    """What vLLM would take for these formats here, by its own rules; None where they say nothing of the format."""
+    try:
+        choice = explain_peers(precision.weights, precision.activations, Capability.parse(capability), engine=PEER_ENGINE)
+    except SelectionError:
+        return None
+    chosen = choice.chosen
+    return {
+        "engine": PEER_ENGINE,
+        "chosen": None if chosen is None else chosen.name,
+        "computes": None if chosen is None else chosen.computes,
+        "refused": [{"name": name, "reason": reason} for name, reason in choice.refused],
+    }
 
 
 def _choice_row(choice) -> dict:

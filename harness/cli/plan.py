@@ -1,5 +1,6 @@
 """`harness plan SCENARIO`: the cells, the kernel each would take and why, what was dropped and why."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -33,16 +34,7 @@ def plan(scenario_path: str, overrides: tuple[str, ...], only: str | None, gpu: 
     target = device.named(gpu) if gpu else device.detect()
     prepared = prepare(scenario, target, only=only)
     if as_json:
-        facts = [
-            {
-                "model": m,
-                "precision": p,
-                "memory_bytes": dict(f.memory_bytes),
-                "choices": list(f.choices),
-                "problem": f.problem,
-            }
-            for (m, p), f in prepared.facts.items()
-        ]
+        facts = [{"model": m, "precision": p} | asdict(f) for (m, p), f in prepared.facts.items()]
         print_json(
             {"device": {"kind": target.kind, "name": target.name}, "facts": facts} | plan_block(prepared)
         )
@@ -51,6 +43,8 @@ def plan(scenario_path: str, overrides: tuple[str, ...], only: str | None, gpu: 
     if prepared.plan.dropped:
         print_table(lambda: _dropped_table(prepared))
     print_table(lambda: _kernels_table(prepared))
+    if any(facts.peer for facts in prepared.facts.values()):
+        print_table(lambda: _peers_table(prepared))
 
 
 def _cells_table(prepared):
@@ -94,6 +88,20 @@ def _kernels_table(prepared):
             table.add_row(precision, row["op"], row["chosen"], refused)
         if facts.problem:
             table.add_row(precision, "-", "none", facts.problem)
+    return table
+
+
+def _peers_table(prepared):
+    from rich.table import Table
+
+    title = f"what vLLM would take on {prepared.device.name}: its selection rules read, nothing run"
+    table = Table(title=title, title_justify="left")
+    for name in ("precision", "chosen", "computes", "refused, and why"):
+        table.add_column(name, overflow="fold")
+    for precision, peer in {precision: facts.peer for (_, precision), facts in prepared.facts.items()}.items():
+        if peer is not None:
+            refused = "\n".join(f"{item['name']}: {item['reason']}" for item in peer["refused"])
+            table.add_row(precision, peer["chosen"] or "none", peer["computes"] or "-", refused)
     return table
 
 

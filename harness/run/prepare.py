@@ -54,7 +54,7 @@ def _ask_facts(scenario: Scenario, device: Device, sources) -> dict[tuple[str, s
                 raise ScenarioError([f"{place}: {problem}" for problem in error.problems]) from None
             for precision, row in zip(precisions, rows, strict=True):
                 choices = tuple(row["choices"])
-                facts[(name, precision.id)] = Facts(row["memory_bytes"], choices, row["problem"])
+                facts[(name, precision.id)] = Facts(row["memory_bytes"], choices, row["problem"], row["peer"])
     return facts
 
 
