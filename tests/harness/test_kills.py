@@ -154,12 +154,12 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_worker(tmp_path):
     assert {record["status"] for record in records_of(folder)} == {"ok"}
 
 
-@pytest.mark.parametrize("delay_s", [0.4, 1.5])
+@pytest.mark.parametrize("delay_s", [0.0, 1.0], ids=["worker-starts", "worker-imports"])
 def test_ctrl_c_before_anything_is_measured_writes_nothing(tmp_path, delay_s):
     scenario_file, folder = small_scenario(tmp_path), tmp_path / "run"
     run = Running(scenario_file, folder)
+    workers = [run.wait_for_worker(set())]
     time.sleep(delay_s)
-    workers = run.workers()
     run.process.send_signal(signal.SIGINT)
     assert run.end(timeout_s=10) == 5
     assert "interrupted" in run.stderr and not folder.exists()
