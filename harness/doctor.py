@@ -49,9 +49,7 @@ def _machine() -> Iterator[Finding]:
         found,
         "close other programs: a worker needs 2 GB" if low else "",
     )
-    free = shutil.disk_usage(
-        next(p for p in [DEFAULT_ROOT.absolute(), *DEFAULT_ROOT.absolute().parents] if p.exists())
-    ).free
+    free = shutil.disk_usage(next(p for p in [DEFAULT_ROOT.absolute(), *DEFAULT_ROOT.absolute().parents] if p.exists())).free
     full = free < MIN_FREE_DISK_BYTES
     yield Finding(
         "disk",
@@ -64,17 +62,13 @@ def _machine() -> Iterator[Finding]:
 def _gpus() -> Iterator[Finding]:
     gpus = device.attached_gpus()
     if not gpus:
-        advice = (
-            "speed here is the reference implementation's on a CPU, not FP4's; memory and quality are real"
-        )
+        advice = "speed here is the reference implementation's on a CPU, not FP4's; memory and quality are real"
         yield Finding("gpu", "missing", "no NVIDIA driver, or no GPU", advice)
     for gpu in gpus:
         capability = gpu.capability.replace(".", "")
         found = f"{gpu.name}, sm_{capability}, {gpu.free_bytes / 1e9:.1f} GB free, driver {driver_version()}"
         unknown = gpu.kind == "gpu"
-        yield Finding(
-            "gpu", "ok", found, "not in data/gpus.yaml: no data-sheet figures for it" if unknown else ""
-        )
+        yield Finding("gpu", "ok", found, "not in data/gpus.yaml: no data-sheet figures for it" if unknown else "")
 
 
 def _libraries() -> Iterator[Finding]:
@@ -99,9 +93,7 @@ def _tools() -> Iterator[Finding]:
     }
     for name, use in tools.items():
         path = shutil.which(name)
-        yield Finding(
-            name, "ok" if path else "missing", path or "not on the PATH", "" if path else f"optional: {use}"
-        )
+        yield Finding(name, "ok" if path else "missing", path or "not on the PATH", "" if path else f"optional: {use}")
 
 
 def _model() -> Iterator[Finding]:

@@ -200,10 +200,7 @@ _MEMORY_CAUSES = {
     ),
 }
 
-_MEMORY = tuple(
-    Metric(name, "bytes", "lower", definition, formula)
-    for name, (definition, formula) in _MEMORY_CAUSES.items()
-)
+_MEMORY = tuple(Metric(name, "bytes", "lower", definition, formula) for name, (definition, formula) in _MEMORY_CAUSES.items())
 
 
 def by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:

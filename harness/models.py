@@ -33,7 +33,7 @@ _INTEGERS = {
 """Key -> the values that are taken seriously, far beyond any published model; others are a damaged file."""
 
 _OBJECTS = ("rope_parameters", "rope_scaling", "quantization_config")
-MAX_FLOAT = 1e12
+_NUMBERS = {"rms_norm_eps": (1e-20, 1.0), "rope_theta": (1.0, 1e12)}
 
 GPU_ONLY_PARAMETERS = 1_000_000_000
 """Above this many parameters the plain-torch runtime on a CPU would take hours a cell, so a GPU is required."""
@@ -73,13 +73,9 @@ def resolve(spec: ModelSpec, place: str = "models") -> ModelSource:
     """Find the weights of a model; raises ScenarioError when the scenario insists on trained ones and none are there."""
     folder = Path(spec.path) if spec.path else _known_folder(spec.name)
     if folder is not None and spec.weights != "random":
-        return ModelSource(
-            spec.name, str(folder), "trained", _read_config(folder, place), spec.path is not None
-        )
+        return ModelSource(spec.name, str(folder), "trained", _read_config(folder, place), spec.path is not None)
     if spec.weights == "trained":
-        raise ScenarioError(
-            [f"{place}: {spec.name}: no checkpoint found here; give `path`, or `weights: random`"]
-        )
+        raise ScenarioError([f"{place}: {spec.name}: no checkpoint found here; give `path`, or `weights: random`"])
     config = MIXTRAL_8X7B if folder is None else _read_config(folder, place)
     return ModelSource(spec.name, None, "random", config, is_user_path=False)
 
@@ -129,17 +125,17 @@ def _value_problems(config: dict) -> list[str]:
         if config.get(key) is not None or key not in _OPTIONAL
         if not _is_integer(config[key], low, high)
     ]
-    numbers = {"rms_norm_eps": config["rms_norm_eps"], "rope_theta": config.get("rope_theta")}
+    numbers = {key: (config.get(key), limits) for key, limits in _NUMBERS.items()}
     for key in _OBJECTS:
         value = config.get(key)
         if isinstance(value, dict):
-            numbers[f"{key}.rope_theta"] = value.get("rope_theta")
+            numbers[f"{key}.rope_theta"] = (value.get("rope_theta"), _NUMBERS["rope_theta"])
         elif value is not None:
             problems.append(f"{key}: must be an object of keys or null (got {_shown(value)})")
     problems += [
-        f"{key}: must be a number above 0 and at most {MAX_FLOAT:g} (got {_shown(value)})"
-        for key, value in numbers.items()
-        if value is not None and not (_is_number(value) and 0 < value <= MAX_FLOAT)
+        f"{key}: must be a number from {low:g} to {high:g} (got {_shown(value)})"
+        for key, (value, (low, high)) in numbers.items()
+        if value is not None and not (_is_number(value) and low <= value <= high)
     ]
     return problems
 

@@ -113,9 +113,7 @@ def make_plan(
 def _cells_of(scenario, model: ModelSpec, backend: str, precision: Precision, target: str, device: Device):
     slug = device.slug if target == "any" else target.lower().replace(" ", "-")
     workloads = [scenario.quality] if scenario.quality else []
-    return [
-        Cell(model.name, backend, precision, workload, slug) for workload in [*workloads, *scenario.workloads]
-    ]
+    return [Cell(model.name, backend, precision, workload, slug) for workload in [*workloads, *scenario.workloads]]
 
 
 def _reason_to_drop(cell: Cell, target: str, device: Device, source: ModelSource, facts) -> str | None:
@@ -124,9 +122,7 @@ def _reason_to_drop(cell: Cell, target: str, device: Device, source: ModelSource
     known = facts[(cell.model, cell.precision.id)]
     if not device.is_gpu and source.num_parameters > GPU_ONLY_PARAMETERS:
         size = f"{sum(known.memory_bytes.values()) / 1e9:.1f} GB free"
-        return (
-            f"{source.num_parameters / 1e9:.1f} B parameters need a GPU with {size}; this machine has no GPU"
-        )
+        return f"{source.num_parameters / 1e9:.1f} B parameters need a GPU with {size}; this machine has no GPU"
     if cell.is_quality and source.weights == "random":
         return "random weights have no perplexity; give a checkpoint by `path` to measure quality"
     return known.problem or _memory_problem(known, device)

@@ -33,9 +33,7 @@ class RunProgress:
         self._part_started = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
         columns = [BarColumn(bar_width=24), TextColumn("{task.description}")]
-        self._bar = Progress(
-            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
-        )
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
         self._task = self._bar.add_task("starting", total=1.0)
 
     def __enter__(self) -> "RunProgress":
@@ -65,12 +63,8 @@ class RunProgress:
         self._part_started = now
         number = self._total - len(self._left)
         width = len(str(self._total))
-        line = (
-            f"[{number:{width}d}/{self._total}] {cell.precision.label:26} {cell.workload_name:10} r{repeat}  "
-        )
-        self._console.print(
-            line + f"{result_line(record)}  ({clock(self.seconds_left())} left)", markup=False, soft_wrap=True
-        )
+        line = f"[{number:{width}d}/{self._total}] {cell.precision.label:26} {cell.workload_name:10} r{repeat}  "
+        self._console.print(line + f"{result_line(record)}  ({clock(self.seconds_left())} left)", markup=False, soft_wrap=True)
 
     def seconds_left(self, current: tuple[str, int] | None = None, fraction: float = 0.0) -> float:
         """Estimate over everything not finished; `fraction` of the `current` part is done."""

@@ -16,13 +16,9 @@ NAMES = ("perplexity_change_pct", "perplexity_change_low_pct", "perplexity_chang
 def change_metrics(folder: Path, record: dict, baseline: dict | None) -> dict[str, dict]:
     """perplexity_change_pct with its 95 % interval; null with the reason where there is nothing to compare."""
     if baseline is None:
-        return {
-            name: missing(name, "no BF16 run of this model in this run to hold against") for name in NAMES
-        }
+        return {name: missing(name, "no BF16 run of this model in this run to hold against") for name in NAMES}
     if baseline["cell_id"] == record["cell_id"]:
-        return {
-            name: missing(name, "this is the BF16 run that the others are held against") for name in NAMES
-        }
+        return {name: missing(name, "this is the BF16 run that the others are held against") for name in NAMES}
     try:
         base_nll, base_window = read_token_nll(folder / baseline["samples"]["token_nll"])
         nll, window = read_token_nll(folder / record["samples"]["token_nll"])
@@ -31,9 +27,7 @@ def change_metrics(folder: Path, record: dict, baseline: dict | None) -> dict[st
     change = perplexity_change(base_nll, nll, base_window, window_b=window)
     values = (change.change, change.low, change.high)
     return {
-        name: missing(name, change.reason, len(nll))
-        if value is None
-        else measured(name, 100 * value, len(nll))
+        name: missing(name, change.reason, len(nll)) if value is None else measured(name, 100 * value, len(nll))
         for name, value in zip(NAMES, values, strict=True)
     }
 

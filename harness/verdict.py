@@ -36,14 +36,8 @@ def judge_check(check: dict | None) -> list[Reason]:
     """A kernel that disagrees with its reference has no speed."""
     if check is None or check["passed"]:
         return []
-    figure = (
-        f"relative error {check['relative_error']:.3g} against {check['against']}, bound {check['bound']:.3g}"
-    )
-    return [
-        Reason(
-            "wrong_output", f"{figure}: its speed is not reported; fix the implementation", invalidates=True
-        )
-    ]
+    figure = f"relative error {check['relative_error']:.3g} against {check['against']}, bound {check['bound']:.3g}"
+    return [Reason("wrong_output", f"{figure}: its speed is not reported; fix the implementation", invalidates=True)]
 
 
 def judge_requests(requests: list[RequestTimes], steps: list[StepTimes]) -> list[Reason]:
@@ -55,9 +49,7 @@ def _short_outputs(requests: list[RequestTimes]) -> list[Reason]:
     short = [request for request in requests if request.output_tokens < request.asked_tokens]
     if not short:
         return []
-    message = (
-        f"{len(short)} of {len(requests)} requests got fewer tokens than asked; throughput would be flattered"
-    )
+    message = f"{len(short)} of {len(requests)} requests got fewer tokens than asked; throughput would be flattered"
     return [Reason("short_output", message, invalidates=True)]
 
 

@@ -51,7 +51,9 @@ def test_import_is_light(statement):
 
 
 def test_mixtral_imports_from_the_root_of_the_checkout():
-    sizes = "hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, vocab_size=8"
+    sizes = (
+        "hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, vocab_size=8"
+    )
     code = f"from transformers import MixtralForCausalLM, MixtralConfig; MixtralForCausalLM(MixtralConfig({sizes}))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path("."), capture_output=True)
 

@@ -38,9 +38,7 @@ class NativeBackend:
         """Whether the fault lies in what the user gave (a checkpoint), not in the run."""
         return isinstance(error, CheckpointError | FormatError)
 
-    def facts(
-        self, *, source, precisions, capability, slots, context, window_tokens, allow_reference, progress
-    ) -> list[dict]:
+    def facts(self, *, source, precisions, capability, slots, context, window_tokens, allow_reference, progress) -> list[dict]:
         """For each precision of a model: memory by cause and the choice a kernel, without loading weights.
 
         A checkpoint that the user named is read through (shapes, NaN) first.

@@ -49,9 +49,7 @@ def measure(backend, *, cell: dict, folder: Path, progress) -> dict:
     recorder = RoutingRecorder(backend.model.config.num_layers)
     scratch = Path(folder) / "scratch" / cell["model"]
     scratch.mkdir(parents=True, exist_ok=True)
-    scores = _score(
-        backend.model, windows, spec, recorder, scratch, is_baseline=cell["is_baseline"], progress=progress
-    )
+    scores = _score(backend.model, windows, spec, recorder, scratch, is_baseline=cell["is_baseline"], progress=progress)
     nll, divergence = scores
     total = float(nll.sum(dtype=np.float64))
     count = windows.num_scored
@@ -67,26 +65,18 @@ def measure(backend, *, cell: dict, folder: Path, progress) -> dict:
     token_step = np.arange(len(routing["step"]), dtype=np.int32)
     return {
         "metrics": metrics | _divergence_metrics(divergence, is_baseline=cell["is_baseline"]),
-        "experts": expert_block(
-            backend.model, routing["expert_ids"], token_step, phase="score", cache_tokens=CACHE_TOKENS
-        ),
+        "experts": expert_block(backend.model, routing["expert_ids"], token_step, phase="score", cache_tokens=CACHE_TOKENS),
         "samples": {
-            "token_nll": writer.store(
-                f"samples/{stem}-token-nll.parquet", lambda p: tables.write_token_nll(p, nll)
-            ),
+            "token_nll": writer.store(f"samples/{stem}-token-nll.parquet", lambda p: tables.write_token_nll(p, nll)),
             "routing": writer.store(f"samples/{stem}-routing.npz", lambda p: tables.write_arrays(p, routing)),
         },
         "verdict": verdict(judge_check(backend.check)),
     }
 
 
-def _score(
-    model, windows: HeldoutWindows, spec: QualitySpec, recorder, scratch: Path, *, is_baseline: bool, progress
-):
+def _score(model, windows: HeldoutWindows, spec: QualitySpec, recorder, scratch: Path, *, is_baseline: bool, progress):
     """(nll [W, T] float32 nats, Divergence or None when there is no BF16 run to hold against)."""
-    reference = _Reference.open(
-        scratch, windows, spec, vocab_size=model.config.vocab_size, is_baseline=is_baseline
-    )
+    reference = _Reference.open(scratch, windows, spec, vocab_size=model.config.vocab_size, is_baseline=is_baseline)
     nll = np.empty((windows.tokens.shape[0], windows.tokens.shape[1] - 1), dtype=np.float32)
     for start in range(0, len(nll), spec.batch_windows):
         tokens = torch.from_numpy(windows.tokens[start : start + spec.batch_windows]).to(model.device)
@@ -104,17 +94,13 @@ def _score(
 class _Reference:
     """BF16's distribution on disk: written by the BF16 run, read by the others once it is whole."""
 
-    def __init__(
-        self, log_probabilities: np.ndarray, top1: np.ndarray, files: tuple[Path, Path], *, is_baseline: bool
-    ):
+    def __init__(self, log_probabilities: np.ndarray, top1: np.ndarray, files: tuple[Path, Path], *, is_baseline: bool):
         self._files = files
         self._log_probabilities, self._top1, self._is_baseline = log_probabilities, top1, is_baseline
         self._kl_sum, self._agreed, self._compared = 0.0, 0, 0
 
     @classmethod
-    def open(
-        cls, scratch: Path, windows: HeldoutWindows, spec: QualitySpec, *, vocab_size: int, is_baseline: bool
-    ):
+    def open(cls, scratch: Path, windows: HeldoutWindows, spec: QualitySpec, *, vocab_size: int, is_baseline: bool):
         """Files for writing (BF16) or reading (others); None when the BF16 run left none of this shape."""
         count, length = windows.tokens.shape[0], windows.tokens.shape[1] - 1
         kl_windows = min(count, max(1, spec.kl_tokens // length))
@@ -181,13 +167,9 @@ def _allocate(file: Path, kind: type, shape: tuple[int, ...]) -> np.ndarray:
 def _divergence_metrics(divergence: Divergence | None, *, is_baseline: bool) -> dict:
     names = ("mean_kl_nats", "top1_agreement_pct")
     if is_baseline:
-        return {
-            name: missing(name, "this is the BF16 run that the others are held against") for name in names
-        }
+        return {name: missing(name, "this is the BF16 run that the others are held against") for name in names}
     if divergence is None:
-        return {
-            name: missing(name, "no BF16 run of this model in this run to hold against") for name in names
-        }
+        return {name: missing(name, "no BF16 run of this model in this run to hold against") for name in names}
     agreement = 100 * divergence.top1_agreement
     return {
         "mean_kl_nats": measured("mean_kl_nats", divergence.mean_kl_nats, divergence.num_kl_tokens),

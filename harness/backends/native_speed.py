@@ -59,9 +59,7 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
 
 def _engine(model, spec: WorkloadSpec, recorder: RoutingRecorder | None) -> Engine:
     slots = min(num_slots(spec.arrival), spec.num_requests)
-    return Engine(
-        model, max_slots=slots, max_context=spec.prompt_tokens + spec.output_tokens, recorder=recorder
-    )
+    return Engine(model, max_slots=slots, max_context=spec.prompt_tokens + spec.output_tokens, recorder=recorder)
 
 
 def _warm_up(model, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int) -> int:
@@ -75,9 +73,7 @@ def _warm_up(model, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int
 
     def run_all(requests: list[PlannedRequest]) -> None:
         for request in requests:
-            engine.submit(
-                Request(request.request_id, request.prompt_ids, output, _sampling(spec, request, seed))
-            )
+            engine.submit(Request(request.request_id, request.prompt_ids, output, _sampling(spec, request, seed)))
         while engine.has_work:
             engine.step()
 
@@ -91,9 +87,7 @@ def _warm_up(model, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int
 
 def _sampling(spec: WorkloadSpec, request: PlannedRequest, seed: int) -> Sampling:
     index = int(request.request_id.rsplit("-", 1)[1])
-    return Sampling(
-        temperature=spec.sampling.temperature, top_p=spec.sampling.top_p, seed=seed * 1_000_003 + index
-    )
+    return Sampling(temperature=spec.sampling.temperature, top_p=spec.sampling.top_p, seed=seed * 1_000_003 + index)
 
 
 def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, seed: int, progress):
@@ -123,9 +117,7 @@ def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSp
             time.sleep(max(0.0, start_ns / 1e9 + waiting[0].scheduled_s - time.perf_counter_ns() / 1e9))
             continue
         step = engine.step()
-        steps.append(
-            StepTimes(step.index, step.phase, step.start_ns, step.end_ns, step.num_tokens, step.num_requests)
-        )
+        steps.append(StepTimes(step.index, step.phase, step.start_ns, step.end_ns, step.num_tokens, step.num_requests))
         for request_id, _ in step.emitted:
             token_times[request_id].append(step.end_ns)
         in_flight -= len(step.finished)
@@ -156,9 +148,7 @@ def decode_experts(model, routing: dict[str, np.ndarray]) -> dict | None:
     return expert_block(model, ids, step, phase="decode")
 
 
-def expert_block(
-    model, expert_ids: np.ndarray, step: np.ndarray, *, phase: str, cache_tokens: int | None = None
-) -> dict:
+def expert_block(model, expert_ids: np.ndarray, step: np.ndarray, *, phase: str, cache_tokens: int | None = None) -> dict:
     """The record's `experts` block for ids [N, L, k]; the cache is simulated on the first `cache_tokens` tokens."""
     config, memory = model.config, model.memory_bytes()
     expert_bytes = sum(memory[f"expert_{part}"] for part in ("codes", "scales", "tensor_scales"))
@@ -182,9 +172,7 @@ def experts_hit_by_step(routing: dict[str, np.ndarray], num_experts: int) -> dic
 def _store(writer: RunWriter, stem: str, requests, steps, routing, *, num_experts: int) -> dict[str, str]:
     hit = experts_hit_by_step(routing, num_experts)
     return {
-        "requests": writer.store(
-            f"samples/{stem}-requests.parquet", lambda p: tables.write_requests(p, requests)
-        ),
+        "requests": writer.store(f"samples/{stem}-requests.parquet", lambda p: tables.write_requests(p, requests)),
         "steps": writer.store(f"samples/{stem}-steps.parquet", lambda p: tables.write_steps(p, steps, hit)),
         "routing": writer.store(f"samples/{stem}-routing.npz", lambda p: tables.write_arrays(p, routing)),
     }

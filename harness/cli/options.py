@@ -6,9 +6,7 @@ from typing import Any
 
 import click
 
-json_option = click.option(
-    "as_json", "--json", is_flag=True, help="Machine-readable result on standard output."
-)
+json_option = click.option("as_json", "--json", is_flag=True, help="Machine-readable result on standard output.")
 set_option = click.option(
     "overrides",
     "--set",
@@ -16,12 +14,8 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Change a value of the scenario: --set repeats=1",
 )
-gpu_option = click.option(
-    "gpu", "--gpu", metavar="NAME", help="Plan for this GPU, which need not be attached."
-)
-only_option = click.option(
-    "only", "--only", metavar="EXPR", help="Only the cells that fit: precision=nvfp4*,workload=single"
-)
+gpu_option = click.option("gpu", "--gpu", metavar="NAME", help="Plan for this GPU, which need not be attached.")
+only_option = click.option("only", "--only", metavar="EXPR", help="Only the cells that fit: precision=nvfp4*,workload=single")
 scenario_argument = click.argument("scenario_path", metavar="SCENARIO", type=click.Path(dir_okay=False))
 
 

@@ -35,9 +35,7 @@ def plan(scenario_path: str, overrides: tuple[str, ...], only: str | None, gpu: 
     prepared = prepare(scenario, target, only=only)
     if as_json:
         facts = [{"model": m, "precision": p} | asdict(f) for (m, p), f in prepared.facts.items()]
-        print_json(
-            {"device": {"kind": target.kind, "name": target.name}, "facts": facts} | plan_block(prepared)
-        )
+        print_json({"device": {"kind": target.kind, "name": target.name}, "facts": facts} | plan_block(prepared))
         return
     print_table(lambda: _cells_table(prepared))
     if prepared.plan.dropped:

@@ -9,9 +9,7 @@ from harness.cli.options import json_option, print_json
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "out", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Default: the first run's folder."
-)
+@click.option("out", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Default: the first run's folder.")
 @json_option
 def report(runs: tuple[Path, ...], out: Path | None, as_json: bool):
     """Write report.html, report.md and plots/ from the records of RUN (folders of `harness run`)."""
@@ -26,8 +24,6 @@ def report(runs: tuple[Path, ...], out: Path | None, as_json: bool):
     except OSError as error:
         raise StorageError(f"the report could not be stored ({error}); choose another folder with --out") from None
     if as_json:
-        print_json(
-            {"html": str(paths.html), "markdown": str(paths.markdown), "plots": [str(p) for p in paths.plots]}
-        )
+        print_json({"html": str(paths.html), "markdown": str(paths.markdown), "plots": [str(p) for p in paths.plots]})
     else:
         click.echo(f"report   {paths.html}\nmarkdown {paths.markdown}")

@@ -23,9 +23,7 @@ from harness.progress import say
 @set_option
 @only_option
 @click.option("out", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option(
-    "resume", "--resume", is_flag=True, help="Go on with an interrupted run; run only what is missing."
-)
+@click.option("resume", "--resume", is_flag=True, help="Go on with an interrupted run; run only what is missing.")
 @json_option
 def run(
     scenario_path: str,

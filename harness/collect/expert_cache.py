@@ -28,9 +28,7 @@ from harness.collect.experts import RoutingError, check_routing, experts_hit
 Vector = NDArray[np.int64]
 
 
-def simulate(
-    expert_ids: ArrayLike, step: ArrayLike, num_experts: int, expert_bytes: int
-) -> list[dict[str, int | float | str]]:
+def simulate(expert_ids: ArrayLike, step: ArrayLike, num_experts: int, expert_bytes: int) -> list[dict[str, int | float | str]]:
     """Rows {slots_per_layer, budget_bytes, policy, hit_rate, num_accesses} for 1..num_experts slots.
 
     expert_ids [N, L, k], step [N]; expert_bytes is one expert of one layer. hit_rate is hits over accesses,

@@ -76,9 +76,7 @@ def next_step_repeat_rate(expert_ids: ArrayLike, step: ArrayLike, request: Array
     """
     ids, steps, requests = check_routing(expert_ids, step, None), np.asarray(step), np.asarray(request)
     if requests.shape != steps.shape:
-        raise RoutingError(
-            f"request: must have one value a token (got shape {requests.shape} for {steps.size} tokens)"
-        )
+        raise RoutingError(f"request: must have one value a token (got shape {requests.shape} for {steps.size} tokens)")
     order = np.lexsort((steps, requests))
     ids, steps, requests = ids[order], steps[order], requests[order]
     same_request = requests[1:] == requests[:-1]
@@ -98,26 +96,19 @@ def check_routing(expert_ids: ArrayLike, step: ArrayLike, num_experts: int | Non
     if ids.ndim != 3 or not np.issubdtype(ids.dtype, np.integer):
         raise RoutingError(f"expert_ids: must be integers [tokens, layers, k] (got {found})")
     if ids.size == 0:
-        raise RoutingError(
-            f"expert_ids: must hold a token (got {found}); record experts as null with a reason"
-        )
+        raise RoutingError(f"expert_ids: must hold a token (got {found}); record experts as null with a reason")
     if steps.shape != ids.shape[:1]:
-        raise RoutingError(
-            f"step: must have one value a token (got shape {steps.shape} for {len(ids)} tokens)"
-        )
+        raise RoutingError(f"step: must have one value a token (got shape {steps.shape} for {len(ids)} tokens)")
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or (num_experts is not None and high >= num_experts):
-        raise RoutingError(
-            f"expert_ids: must lie in 0..num_experts - 1 (got {low}..{high} of {num_experts} experts)"
-        )
+        raise RoutingError(f"expert_ids: must lie in 0..num_experts - 1 (got {low}..{high} of {num_experts} experts)")
     ordered = np.sort(ids, axis=2)
     twice = np.argwhere((ordered[..., 1:] == ordered[..., :-1]).any(axis=2))
     if len(twice):
         token, layer = twice[0].tolist()
         found = ids[token, layer].tolist()
         raise RoutingError(
-            f"expert_ids[{token}, {layer}]: the experts of a token must differ (got {found}); "
-            "check what the router recorded"
+            f"expert_ids[{token}, {layer}]: the experts of a token must differ (got {found}); check what the router recorded"
         )
     return ids
 

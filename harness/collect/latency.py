@@ -97,9 +97,7 @@ def throughput_metrics(requests: list[RequestTimes], steps: list[StepTimes]) -> 
     wall_s = (max(request.token_times_ns[-1] for request in answered) - first) / NS
     output = sum(request.output_tokens for request in answered)
     totals = (output, output + sum(request.prompt_tokens for request in answered), len(answered))
-    return metrics | {
-        name: measured(name, total / wall_s, len(answered)) for name, total in zip(names, totals, strict=True)
-    }
+    return metrics | {name: measured(name, total / wall_s, len(answered)) for name, total in zip(names, totals, strict=True)}
 
 
 def _rate(name: str, num_tokens: int, steps: list[StepTimes]) -> dict:

@@ -37,8 +37,7 @@ def collect(command_line: list[str], seed: int) -> dict:
         "python": platform.python_version(),
         "cpu": {"name": here.name, "num_cores": device.num_cores(), "memory_bytes": here.memory_bytes},
         "gpus": [
-            {"name": gpu.name, "capability": gpu.capability, "memory_bytes": gpu.memory_bytes}
-            for gpu in device.attached_gpus()
+            {"name": gpu.name, "capability": gpu.capability, "memory_bytes": gpu.memory_bytes} for gpu in device.attached_gpus()
         ],
         "driver": driver_version(),
         "libraries": {name: _version(name) for name in LIBRARIES if _version(name)},
@@ -56,9 +55,7 @@ def git(*arguments: str) -> str | None:
     """A git command's output in the project's folder; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=20, env={**os.environ, "LC_ALL": "C"}
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, env={**os.environ, "LC_ALL": "C"})
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -91,9 +88,7 @@ def kernel_sources_sha256() -> str:
     """Hash over every source file of `fp4moe` that takes part in the arithmetic, in path order."""
     root = Path(next(iter(find_spec("fp4moe").submodule_search_locations)))
     digest = hashlib.sha256()
-    for path in sorted(
-        p for p in root.rglob("*") if p.suffix in (".py", ".cu", ".cuh") and "pocket" not in p.parts
-    ):
+    for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".cu", ".cuh") and "pocket" not in p.parts):
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

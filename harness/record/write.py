@@ -29,9 +29,7 @@ class RunWriter:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "samples").mkdir(exist_ok=True)
         except OSError as error:
-            raise StorageError(
-                f"{folder}: cannot be created ({error.strerror}); choose another with --out"
-            ) from None
+            raise StorageError(f"{folder}: cannot be created ({error.strerror}); choose another with --out") from None
         writer = cls(folder)
         writer.write_info(info)
         return writer

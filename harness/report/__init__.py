@@ -58,7 +58,5 @@ def terminal_table(runs: Sequence[Path | str]) -> "Table":
 
 def _loaded(runs: Sequence[Path | str], load) -> list:
     if not runs:
-        raise ValueError(
-            "runs: a report needs at least one run folder (got none); pass a folder with a run.json"
-        )
+        raise ValueError("runs: a report needs at least one run folder (got none); pass a folder with a run.json")
     return [load(path) for path in runs]

@@ -74,9 +74,7 @@ def leads(everyone: Sequence[Variant], found: Sequence[Answer]) -> tuple[str, ..
         if best is not None:
             alike.setdefault((group[1:], best.core), []).append(best)
         else:
-            sentences.append(
-                f"On {group[0]} only BF16 was measured on {group[1]}: there is no FP4 to set beside it."
-            )
+            sentences.append(f"On {group[0]} only BF16 was measured on {group[1]}: there is no FP4 to set beside it.")
     where = "this machine" if len(groups) == 1 else ""
     return tuple([_lead(members, where) for members in alike.values()] + sentences)
 

@@ -107,12 +107,7 @@ class MeasuredCell:
     @property
     def is_reference(self) -> bool:
         """Whether an op that reads expert weights ran the reference implementation."""
-        return any(
-            c.get("is_reference")
-            for r in self.records
-            for c in r.get("implementation") or ()
-            if c["op"] != "route"
-        )
+        return any(c.get("is_reference") for r in self.records for c in r.get("implementation") or () if c["op"] != "route")
 
     @property
     def implementation(self) -> str:
@@ -130,13 +125,9 @@ class MeasuredCell:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Distinct reasons of the verdicts, each with the number of repeats that it stands on."""
-        counts = Counter(
-            f"{x['message']} [{x['code']}]" for r in self.records for x in r["verdict"].get("reasons") or ()
-        )
+        counts = Counter(f"{x['message']} [{x['code']}]" for r in self.records for x in r["verdict"].get("reasons") or ())
         total = len(self.records)
-        return tuple(
-            text if total == 1 else f"{text} ({num} of {total} repeats)" for text, num in counts.items()
-        )
+        return tuple(text if total == 1 else f"{text} ({num} of {total} repeats)" for text, num in counts.items())
 
     @property
     def error(self) -> str:
@@ -146,17 +137,13 @@ class MeasuredCell:
     def number(self, metric: str) -> Number:
         """Median and min-max of `metric` over the repeats that have it."""
         if not self.records:
-            return Number(
-                None, reason=f"the {self.workload} cell failed: {self.error}" if self.error else "no record"
-            )
+            return Number(None, reason=f"the {self.workload} cell failed: {self.error}" if self.error else "no record")
         entries = [(r.get("metrics") or {}).get(metric) for r in self.records]
         found = [entry for entry in entries if entry and entry.get("value") is not None]
         if found:
             values = [entry["value"] for entry in found]
             samples = min(entry.get("n") or 1 for entry in found)
-            return Number(
-                statistics.median(values), min(values), max(values), len(values), samples, found[0]["unit"]
-            )
+            return Number(statistics.median(values), min(values), max(values), len(values), samples, found[0]["unit"])
         reasons = [entry["reason"] for entry in entries if entry and entry.get("reason")]
         return Number(
             None,
@@ -190,6 +177,4 @@ def _cells_of(run: LoadedRun, num_runs_by_target: Counter) -> Iterable[MeasuredC
         name = records[0]["target"]["name"]
         label = short_target(name) + (f" (run {run.run_id})" if num_runs_by_target[name] > 1 else "")
         ok = tuple(record for record in records if record["status"] == "ok")
-        yield MeasuredCell(
-            run, cell_id, label, ok, tuple(record for record in records if record["status"] != "ok")
-        )
+        yield MeasuredCell(run, cell_id, label, ok, tuple(record for record in records if record["status"] != "ok"))

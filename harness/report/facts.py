@@ -75,9 +75,7 @@ def _no_change(variant: Variant, reason: str) -> Fact:
     if absolute is None:
         return Fact(DASH, f"not measured: {reason}", f"has no quality figure ({reason})")
     text = f"perplexity {significant(absolute, 4)}"
-    return Fact(
-        DASH, f"{text}; change not measured: {reason}", f"reaches {text} (change not measured: {reason})"
-    )
+    return Fact(DASH, f"{text}; change not measured: {reason}", f"reaches {text} (change not measured: {reason})")
 
 
 def speed_fact(variant: Variant, baseline: Variant | None) -> Fact:
@@ -102,9 +100,7 @@ def speed_fact(variant: Variant, baseline: Variant | None) -> Fact:
     ]
     rates = "\n".join(f"{cell.workload}: {_rates(cell, other)}" for cell, other in pairs)
     figure = times_range([ratio for ratio, _ in parts])
-    return Fact(
-        figure, f"output tokens/s, n = {_num_repeats(pairs)}\n{rates}", f"It puts out {', '.join(texts)}."
-    )
+    return Fact(figure, f"output tokens/s, n = {_num_repeats(pairs)}\n{rates}", f"It puts out {', '.join(texts)}.")
 
 
 def _same_workload(cell: MeasuredCell, baseline: Variant | None) -> MeasuredCell | None:

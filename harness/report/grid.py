@@ -69,9 +69,7 @@ class Footnotes:
 
 def spread(number: Number) -> str:
     """'405–420, n = 3 × 8': min-max over repeats, repeats x samples a repeat."""
-    size = f"n = {number.num_repeats}" + (
-        f" × {grouped(number.num_samples)}" if number.num_samples > 1 else ""
-    )
+    size = f"n = {number.num_repeats}" + (f" × {grouped(number.num_samples)}" if number.num_samples > 1 else "")
     if not number.has_spread:
         return size
     return f"{range_text(number.low, number.high, number.unit)}, {size}"

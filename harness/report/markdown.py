@@ -16,10 +16,7 @@ def render(page: Page) -> str:
     lines = [f"# {QUESTION}", "", f"**{_escape(page.title)}** · {_escape(page.subtitle)}", ""]
     for lead in page.leads:
         lines += [_escape(lead), ""]
-    lines += [
-        f"> **{'Warning' if notice.tone == 'warn' else 'Note'}:** {_escape(notice.text)}\n>"
-        for notice in page.notices
-    ]
+    lines += [f"> **{'Warning' if notice.tone == 'warn' else 'Note'}:** {_escape(notice.text)}\n>" for notice in page.notices]
     lines.append("")
     if page.answers:
         lines += _answers(page)
@@ -35,10 +32,7 @@ def _answers(page: Page) -> list[str]:
     lines = ["| Weights × activations | Expert memory | Quality | Speed beside BF16 |", "|---|---|---|---|"]
     for answer in page.answers:
         head = answer.variant.head
-        facts = (
-            f"**{_escape(fact.figure)}** {_escape(fact.detail)}"
-            for fact in (answer.memory, answer.quality, answer.speed)
-        )
+        facts = (f"**{_escape(fact.figure)}** {_escape(fact.detail)}" for fact in (answer.memory, answer.quality, answer.speed))
         invalid = f" INVALID: {', '.join(answer.invalid)}" if answer.invalid else ""
         name = _escape(f"{head.name} ({head.method}), {head.model}, {head.target}{invalid}")
         lines.append(f"| {name} | {' | '.join(facts)} |")

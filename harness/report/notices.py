@@ -50,9 +50,7 @@ def _states(cells: Sequence[MeasuredCell]) -> list[Notice]:
     invalid = [cell for cell in cells if cell.state == "INVALID"]
     found = []
     if failed:
-        found.append(
-            Notice("warn", f"{count(len(failed), 'cell')} of {len(cells)} had a failed repeat: see Verdicts.")
-        )
+        found.append(Notice("warn", f"{count(len(failed), 'cell')} of {len(cells)} had a failed repeat: see Verdicts."))
     if invalid:
         found.append(
             Notice(
@@ -81,9 +79,7 @@ def _unlike(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell]) -> list[No
     found = []
     scenarios = {run.info.get("scenario_sha256") or run.scenario_name for run in runs}
     if len(scenarios) > 1:
-        names = ", ".join(
-            f"{run.scenario_name} ({str(run.info.get('scenario_sha256', ''))[:8]})" for run in runs
-        )
+        names = ", ".join(f"{run.scenario_name} ({str(run.info.get('scenario_sha256', ''))[:8]})" for run in runs)
         found.append(Notice("warn", f"These runs are not of one scenario: {names}. Read each by itself."))
     weights: dict[tuple[str, str], set[str]] = {}
     for cell in cells:
@@ -115,8 +111,7 @@ def _dirty(runs: Sequence[LoadedRun]) -> list[Notice]:
         [
             Notice(
                 "warn",
-                f"The source tree had uncommitted changes in {', '.join(dirty)}: "
-                "the commit does not say all that ran.",
+                f"The source tree had uncommitted changes in {', '.join(dirty)}: the commit does not say all that ran.",
             )
         ]
         if dirty

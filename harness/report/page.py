@@ -43,9 +43,7 @@ def build(runs: Sequence[LoadedRun]) -> Page:
     everyone = variants(cells)
     found = answers(everyone)
     results = tuple(
-        t
-        for t in (summary.summary_table(everyone), summary.machines_table(everyone))
-        if t is not None and t.groups
+        t for t in (summary.summary_table(everyone), summary.machines_table(everyone)) if t is not None and t.groups
     )
     shown = found if any(answer.is_measured for answer in found) else ()
     return Page(

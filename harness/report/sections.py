@@ -43,9 +43,7 @@ class Section:
         return self.anchor == "timeline" and len(self.plots) > MAX_OPEN_TIMELINES
 
 
-def all_sections(
-    runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell], everyone: Sequence[Variant]
-) -> tuple[Section, ...]:
+def all_sections(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> tuple[Section, ...]:
     """Every section that has something to show."""
     parts = [*_figures(cells, everyone), *_verdicts(runs, cells), _definitions(cells), _provenance(runs)]
     return tuple(part for part in parts if part.plots or part.tables or part.skipped or part.intro_is_all)
@@ -89,9 +87,7 @@ def _definitions(cells: Sequence[MeasuredCell]) -> Section:
 
 
 def _provenance(runs: Sequence[LoadedRun]) -> Section:
-    scenarios = tuple(
-        (f"Scenario as resolved, run {run.run_id}", provenance.scenario_text(run)) for run in runs
-    )
+    scenarios = tuple((f"Scenario as resolved, run {run.run_id}", provenance.scenario_text(run)) for run in runs)
     tables = (provenance.machines_table(runs),)
     return Section("provenance", "Provenance", "Enough to run it again.", tables=tables, texts=scenarios)
 

@@ -43,9 +43,7 @@ def render(runs: Sequence[LoadedRun]) -> "Table":
     for label, members in groups.items():
         if outer.row_count:
             outer.add_row("")
-        outer.add_row(
-            _text(f"{', '.join(dict.fromkeys(run.scenario_name for run in runs))} · {label}", style="bold")
-        )
+        outer.add_row(_text(f"{', '.join(dict.fromkeys(run.scenario_name for run in runs))} · {label}", style="bold"))
         outer.add_row(_group(members, notes))
     outer.add_row(_legend(everyone, notes))
     return outer
@@ -68,9 +66,7 @@ def _row(variant: Variant, cell: MeasuredCell, notes: Footnotes) -> "list[Text]"
     mark = " ref" if cell.is_reference else ""
     speeds = [_number(cell, metric, mark, notes) for metric in ("output_throughput", "median_ttft_ms")]
     memory = variant.anywhere("weight_bytes")
-    weights = (
-        _dash(notes, memory.reason) if memory.median is None else _text(quantity(memory.median, "bytes"))
-    )
+    weights = _dash(notes, memory.reason) if memory.median is None else _text(quantity(memory.median, "bytes"))
     return [
         _text(cell.name, "" if cell.method == "none" else cell.method),
         _text(cell.workload),
@@ -94,28 +90,19 @@ def _number(cell: MeasuredCell, metric: str, mark: str, notes: Footnotes) -> "Te
 def _change(variant: Variant, notes: Footnotes) -> "Text":
     if variant.is_baseline and variant.quality("perplexity").median is not None:
         return _text("baseline", significant(variant.quality("perplexity").median, 4))
-    value, low, high = (
-        variant.quality(f"perplexity_change_{end}pct").median for end in ("", "low_", "high_")
-    )
+    value, low, high = (variant.quality(f"perplexity_change_{end}pct").median for end in ("", "low_", "high_"))
     if value is None:
         return _dash(notes, variant.quality("perplexity_change_pct").reason)
     digits = change_decimals(value, low, high)
-    below = (
-        "no interval" if low is None or high is None else f"{signed(low, digits)} to {signed(high, digits)}"
-    )
+    below = "no interval" if low is None or high is None else f"{signed(low, digits)} to {signed(high, digits)}"
     return _text(f"{signed(value, digits)} %", below)
 
 
 def _legend(everyone: Sequence[Variant], notes: Footnotes) -> "Text":
     if not everyone:
         return _text("No cell has a record.")
-    lines = [
-        "Median over the repeats, below it min–max. "
-        "Perplexity change against BF16, below it the 95 % interval."
-    ]
-    lines += (
-        [f"ref: {REFERENCE_SPEED}"] if any(cell.is_reference for v in everyone for cell in v.cells) else []
-    )
+    lines = ["Median over the repeats, below it min–max. Perplexity change against BF16, below it the 95 % interval."]
+    lines += [f"ref: {REFERENCE_SPEED}"] if any(cell.is_reference for v in everyone for cell in v.cells) else []
     lines += [f"({number}) {text}" for number, text in enumerate(notes.texts, start=1)]
     return _text("\n".join(lines), style="dim")
 

@@ -59,9 +59,7 @@ def execute(scenario: Scenario, device: Device, options: RunOptions) -> Outcome:
         _measure_all(work, prepared, writer, list(before.records) if before else [])
     except KeyboardInterrupt:
         resume = f"harness run ... --resume --out {writer.folder}"
-        raise InterruptedRunError(
-            f"interrupted; records so far are in {writer.folder}. Go on with: {resume}"
-        ) from None
+        raise InterruptedRunError(f"interrupted; records so far are in {writer.folder}. Go on with: {resume}") from None
     return _finish(writer)
 
 

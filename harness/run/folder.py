@@ -30,9 +30,7 @@ def new_folder(scenario: Scenario, out: Path | None) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         return DEFAULT_ROOT / f"{stamp}-{scenario.name}-{secrets.token_hex(3)}"
     if (out / INFO).exists():
-        raise UsageError(
-            f"--out {out}: already holds a run; add --resume to go on with it, or name another folder"
-        )
+        raise UsageError(f"--out {out}: already holds a run; add --resume to go on with it, or name another folder")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; name a folder")
     return out
@@ -43,9 +41,7 @@ def find_interrupted(scenario: Scenario, out: Path | None) -> Run:
     if out is not None:
         run = _read_or_refuse(out)
         if run.info["scenario_sha256"] != scenario_sha256(scenario):
-            raise UsageError(
-                f"--resume --out {out}: that run is of another scenario ({run.info['scenario_name']})"
-            )
+            raise UsageError(f"--resume --out {out}: that run is of another scenario ({run.info['scenario_name']})")
         return run
     wanted = scenario_sha256(scenario)
     for folder in sorted(DEFAULT_ROOT.glob(f"*-{scenario.name}-*"), reverse=True):

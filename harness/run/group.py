@@ -49,9 +49,7 @@ def measure_group(
 
             try:
                 if load_failures >= MAX_LOAD_FAILURES:
-                    raise WorkerError(
-                        "load_failed", f"not tried: loading failed {load_failures} times in a row"
-                    )
+                    raise WorkerError("load_failed", f"not tried: loading failed {load_failures} times in a row")
                 if worker is None:
                     worker = Worker(cell.backend)
                     loaded = _load(worker, cell, prepared, tell)

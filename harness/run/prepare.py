@@ -34,9 +34,7 @@ class Prepared:
 def prepare(scenario: Scenario, device: Device, *, only: str | None = None) -> Prepared:
     """Make the plan; raises ScenarioError for a bad checkpoint, UsageError for a filter that fits nothing."""
     wanted = None if only is None else _parse_filter(only)
-    sources = {
-        model.name: resolve(model, scenario.place("models", index)) for index, model in enumerate(scenario.models)
-    }
+    sources = {model.name: resolve(model, scenario.place("models", index)) for index, model in enumerate(scenario.models)}
     planning.check_lengths(scenario, sources)
     facts = _ask_facts(scenario, device, sources)
     plan = planning.make_plan(scenario, device, sources, facts)

@@ -43,9 +43,7 @@ class PoissonArrival(_Arrival):
     max_slots: int = Field(64, gt=0, le=4096)
 
 
-ArrivalSpec = Annotated[
-    ClosedArrival | AllAtOnceArrival | ConstantArrival | PoissonArrival, Field(discriminator="kind")
-]
+ArrivalSpec = Annotated[ClosedArrival | AllAtOnceArrival | ConstantArrival | PoissonArrival, Field(discriminator="kind")]
 
 
 def num_slots(arrival: ArrivalSpec) -> int:

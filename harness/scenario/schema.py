@@ -22,11 +22,7 @@ KNOWN_MODELS = ("pocket-mixtral", "mixtral-8x7b")
 
 def _expand(value: Any, *, key: str) -> Any:
     """Turn the strings in a list into one-key mappings; anything else passes on to be judged by the schema."""
-    return (
-        [{key: item} if isinstance(item, str) else item for item in value]
-        if isinstance(value, list)
-        else value
-    )
+    return [{key: item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
 
 
 class Spec(BaseModel):
@@ -39,15 +35,11 @@ class ModelSpec(Spec):
     """A model: one that the harness knows by name, or any Mixtral-architecture checkpoint by path."""
 
     name: Name = Field(description="pocket-mixtral, mixtral-8x7b, or a name of your own together with `path`")
-    path: str | None = Field(
-        None, min_length=1, description="Checkpoint folder, relative to the scenario file"
-    )
+    path: str | None = Field(None, min_length=1, description="Checkpoint folder, relative to the scenario file")
     weights: Literal["auto", "trained", "random"] = Field(
         "auto", description="auto: trained where a checkpoint is there, else random (speed and memory only)"
     )
-    targets: list[Literal[TARGETS]] | None = Field(
-        None, min_length=1, description="Overrides the scenario's targets"
-    )
+    targets: list[Literal[TARGETS]] | None = Field(None, min_length=1, description="Overrides the scenario's targets")
 
     @model_validator(mode="after")
     def _known_or_path(self):
@@ -87,30 +79,22 @@ class WorkloadSpec(Spec):
     num_requests: int = Field(gt=0, le=1_000_000)
     arrival: ArrivalSpec
     sampling: SamplingSpec = SamplingSpec()
-    warmup_requests: int | None = Field(
-        None, ge=0, description="Default: 2 x concurrency, at most num_requests"
-    )
+    warmup_requests: int | None = Field(None, ge=0, description="Default: 2 x concurrency, at most num_requests")
 
 
 class QualitySpec(Spec):
     """Perplexity and divergence from BF16 on the model's held-out text."""
 
     window_tokens: int = Field(512, ge=16, description="Context restarts at each window")
-    max_tokens: int = Field(
-        65_536, gt=0, description="Windows are spread evenly over the text up to this many tokens"
-    )
-    kl_tokens: int = Field(
-        8_192, gt=0, description="Tokens over which the full distribution is compared to BF16's"
-    )
+    max_tokens: int = Field(65_536, gt=0, description="Windows are spread evenly over the text up to this many tokens")
+    kl_tokens: int = Field(8_192, gt=0, description="Tokens over which the full distribution is compared to BF16's")
     batch_windows: int = Field(8, gt=0, le=256)
 
 
 class KernelSpec(Spec):
     """Limits on which implementations may be selected."""
 
-    allow_reference: bool = Field(
-        True, description="Whether the slow plain-torch implementation may be measured"
-    )
+    allow_reference: bool = Field(True, description="Whether the slow plain-torch implementation may be measured")
 
 
 class LimitSpec(Spec):
@@ -171,7 +155,5 @@ class Scenario(Spec):
             if repeated:
                 raise ValueError(f"{key}: name {repeated[0]!r} is used twice; records are told apart by name")
         if any(w.name == HELDOUT for w in self.workloads):
-            raise ValueError(
-                f"workloads: the name {HELDOUT!r} belongs to the quality measurement; choose another"
-            )
+            raise ValueError(f"workloads: the name {HELDOUT!r} belongs to the quality measurement; choose another")
         return self

@@ -86,9 +86,7 @@ def check_confidence(confidence: float) -> None:
 
 def _relative(nats: float) -> float:
     if nats > MAX_MEAN_NLL_NATS:
-        raise StatsError(
-            f"nll_b - nll_a: the change overflows at {nats:.1f} nats; check the NLL of both runs"
-        )
+        raise StatsError(f"nll_b - nll_a: the change overflows at {nats:.1f} nats; check the NLL of both runs")
     return math.expm1(nats)
 
 

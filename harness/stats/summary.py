@@ -76,15 +76,11 @@ def finite_vector(values: ArrayLike, name: str = "values") -> NDArray[np.float64
     return vector
 
 
-def summarize(
-    values: ArrayLike, *, percentiles: Sequence[float] = DEFAULT_PERCENTILES
-) -> dict[str, Statistic]:
+def summarize(values: ArrayLike, *, percentiles: Sequence[float] = DEFAULT_PERCENTILES) -> dict[str, Statistic]:
     """Statistics by name: mean, median, std, then one `pNN` a percentile (`p99.9` when asked for)."""
     unknown = [p for p in percentiles if p not in MIN_SAMPLES]
     if unknown:
-        raise StatsError(
-            f"percentiles: must be among {list(MIN_SAMPLES)} (got {unknown[0]}); add it to MIN_SAMPLES"
-        )
+        raise StatsError(f"percentiles: must be among {list(MIN_SAMPLES)} (got {unknown[0]}); add it to MIN_SAMPLES")
     x = finite_vector(values)
     n = x.size
     names = ["mean", "median", "std", *(f"p{p:g}" for p in percentiles)]

@@ -53,9 +53,7 @@ class Worker:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def ask(
-        self, command: str, *, timeout_s: float, progress: Progress | None = None, **arguments: Any
-    ) -> Any:
+    def ask(self, command: str, *, timeout_s: float, progress: Progress | None = None, **arguments: Any) -> Any:
         """Send a command and wait for its result.
 
         Raises WorkerError when the process ends or stays silent for `timeout_s`, ScenarioError when the worker
@@ -70,9 +68,7 @@ class Worker:
                 message = self._messages.get(timeout=timeout_s)
             except queue.Empty:
                 self.close(grace_s=0.0)
-                raise WorkerError(
-                    "hang", f"no sign of life for {timeout_s:g} s; the worker was ended"
-                ) from None
+                raise WorkerError("hang", f"no sign of life for {timeout_s:g} s; the worker was ended") from None
             if message is None:
                 raise self._ended()
             if message["event"] == "result":

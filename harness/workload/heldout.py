@@ -36,9 +36,7 @@ def encode_text(checkpoint: Path, text: str) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:  # the only class that the library raises
         raise ScenarioError([f"{file}: cannot be read as a tokenizer ({error})"]) from None
     encoding = tokenizer.encode(text, add_special_tokens=False)
-    return np.asarray(encoding.ids, dtype=np.int64), _bytes_by_token(
-        text, [end for _, end in encoding.offsets]
-    )
+    return np.asarray(encoding.ids, dtype=np.int64), _bytes_by_token(text, [end for _, end in encoding.offsets])
 
 
 def _bytes_by_token(text: str, ends: list[int]) -> np.ndarray:
@@ -48,16 +46,12 @@ def _bytes_by_token(text: str, ends: list[int]) -> np.ndarray:
     return np.diff(covered, prepend=0)
 
 
-def make_windows(
-    ids: np.ndarray, num_bytes: np.ndarray, *, window: int, max_tokens: int, bos_id: int
-) -> HeldoutWindows:
+def make_windows(ids: np.ndarray, num_bytes: np.ndarray, *, window: int, max_tokens: int, bos_id: int) -> HeldoutWindows:
     """Cut the text into whole windows and keep `max_tokens // window` of them, evenly spread."""
     total = len(ids) // window
     keep = min(total, max(1, max_tokens // window))
     if total == 0:
-        raise ScenarioError(
-            [f"quality.window_tokens: {window} is longer than the held-out text ({len(ids)} tokens)"]
-        )
+        raise ScenarioError([f"quality.window_tokens: {window} is longer than the held-out text ({len(ids)} tokens)"])
     chosen = np.linspace(0, total - 1, keep).round().astype(np.int64)
     rows = chosen[:, None] * window + np.arange(window)[None, :]
     tokens = np.concatenate([np.full((keep, 1), bos_id, dtype=np.int64), ids[rows]], axis=1)

@@ -23,9 +23,7 @@ class PlannedRequest:
     """Seconds after the start; None in a closed loop, where a request starts when another ends."""
 
 
-def plan_requests(
-    spec: WorkloadSpec, text_ids: Sequence[int] | None, vocab_size: int, seed: int
-) -> list[PlannedRequest]:
+def plan_requests(spec: WorkloadSpec, text_ids: Sequence[int] | None, vocab_size: int, seed: int) -> list[PlannedRequest]:
     """The requests of one repeat; every repeat sends the same ones, so that repeats differ by timing alone."""
     generator = np.random.default_rng([seed, len(spec.name), *spec.name.encode()])
     arrivals = arrival_times_s(spec, generator)
@@ -56,9 +54,7 @@ def arrival_times_s(spec: WorkloadSpec, generator: np.random.Generator) -> list[
     raise ValueError(f"no arrival rule for {arrival.kind!r}")
 
 
-def _prompt(
-    length: int, text_ids: Sequence[int] | None, vocab_size: int, generator: np.random.Generator
-) -> list[int]:
+def _prompt(length: int, text_ids: Sequence[int] | None, vocab_size: int, generator: np.random.Generator) -> list[int]:
     if text_ids is None:
         return [int(token) for token in generator.integers(3, vocab_size, size=length)]
     if len(text_ids) <= length:

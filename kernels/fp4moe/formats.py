@@ -186,13 +186,9 @@ def decode_table(name: str) -> Tensor:
 
 def _check_encodable(x: Tensor, fmt: ElementFormat) -> None:
     if fmt.specials == "none" and x.isnan().any():
-        raise FormatError(
-            f"{fmt.name}: NaN has no code; replace NaN before encoding ({int(x.isnan().sum())} found)"
-        )
+        raise FormatError(f"{fmt.name}: NaN has no code; replace NaN before encoding ({int(x.isnan().sum())} found)")
     if fmt.coding == "unsigned" and (x < 0).any():
-        raise FormatError(
-            f"{fmt.name}: unsigned, must not be negative (got {float(x.min()):g}); encode the magnitude"
-        )
+        raise FormatError(f"{fmt.name}: unsigned, must not be negative (got {float(x.min()):g}); encode the magnitude")
 
 
 def encode(x: Tensor, name: str) -> Tensor:

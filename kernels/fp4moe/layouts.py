@@ -67,10 +67,7 @@ class QuantizedTensor:
     def nbytes(self) -> dict[str, int]:
         """Bytes held by each part: codes, scales, tensor_scales."""
         names = ("codes", "scales", "tensor_scales")
-        return {
-            n: 0 if t is None else t.numel() * t.element_size()
-            for n, t in zip(names, self._parts(), strict=True)
-        }
+        return {n: 0 if t is None else t.numel() * t.element_size() for n, t in zip(names, self._parts(), strict=True)}
 
     def to(self, device) -> "QuantizedTensor":
         """The same record on `device`."""
@@ -102,12 +99,8 @@ def check_block(num_columns: int, fmt: WeightFormat, name: str) -> None:
         )
 
 
-def _check_part(
-    part: str, tensor: Tensor | None, shape: tuple[int, ...] | None, dtype: torch.dtype | None
-) -> None:
+def _check_part(part: str, tensor: Tensor | None, shape: tuple[int, ...] | None, dtype: torch.dtype | None) -> None:
     found = None if tensor is None else (tuple(tensor.shape), tensor.dtype)
     wanted = None if shape is None else (tuple(shape), dtype)
     if found != wanted:
-        raise FormatError(
-            f"QuantizedTensor.{part}: must be {wanted} (got {found}); shape is the logical [..., N, K]"
-        )
+        raise FormatError(f"QuantizedTensor.{part}: must be {wanted} (got {found}); shape is the logical [..., N, K]")

@@ -58,9 +58,7 @@ def test_mxfp4_is_the_ocp_quantizer():
 
 
 # Gaussian figures at 300 thousand values; fp8 keeps 4 significant bits.
-@pytest.mark.parametrize(
-    ("format", "expected"), [("bf16", 0.0017), ("fp8", 0.0264), ("nvfp4", 0.0951), ("mxfp4", 0.115)]
-)
+@pytest.mark.parametrize(("format", "expected"), [("bf16", 0.0017), ("fp8", 0.0264), ("nvfp4", 0.0951), ("mxfp4", 0.115)])
 def test_relative_rms_of_gaussian_activations(format, expected):
     x = torch.randn(300, 1024, generator=torch.Generator().manual_seed(0))
     error = round_activation(x, format) - x
@@ -96,12 +94,8 @@ def test_nan_passes_where_nothing_hides_it(format):
 @pytest.mark.parametrize(
     ("x", "format", "message"),
     [
-        pytest.param(
-            torch.ones(2, 24), "nvfp4", "activation: K must be a positive multiple of 16", id="nvfp4-K"
-        ),
-        pytest.param(
-            torch.ones(2, 48), "mxfp4", "activation: K must be a positive multiple of 32", id="mxfp4-K"
-        ),
+        pytest.param(torch.ones(2, 24), "nvfp4", "activation: K must be a positive multiple of 16", id="nvfp4-K"),
+        pytest.param(torch.ones(2, 48), "mxfp4", "activation: K must be a positive multiple of 32", id="mxfp4-K"),
         pytest.param(torch.ones(2, 48), "int8", "activation format 'int8': unknown", id="format"),
     ],
 )

@@ -23,9 +23,7 @@ def refused(folder, *patterns: str) -> str:
 
 
 def test_missing_folder(tmp_path):
-    refused(
-        tmp_path / "nowhere", str(tmp_path / "nowhere"), "no such folder", "config.json and model.safetensors"
-    )
+    refused(tmp_path / "nowhere", str(tmp_path / "nowhere"), "no such folder", "config.json and model.safetensors")
 
 
 def test_folder_without_safetensors(tmp_path):
@@ -55,16 +53,10 @@ def test_config_that_is_no_object(tmp_path, text, pattern):
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
-        pytest.param(
-            {"model_type": "llama"}, "model_type: must be 'mixtral' (got 'llama')", id="architecture"
-        ),
-        pytest.param(
-            {"num_local_experts": None}, "num_local_experts: must be an integer of at least 1", id="missing"
-        ),
+        pytest.param({"model_type": "llama"}, "model_type: must be 'mixtral' (got 'llama')", id="architecture"),
+        pytest.param({"num_local_experts": None}, "num_local_experts: must be an integer of at least 1", id="missing"),
         pytest.param({"hidden_size": 0}, "hidden_size: must be an integer of at least 1 (got 0)", id="zero"),
-        pytest.param(
-            {"vocab_size": "80"}, "vocab_size: must be an integer of at least 1 (got '80')", id="text"
-        ),
+        pytest.param({"vocab_size": "80"}, "vocab_size: must be an integer of at least 1 (got '80')", id="text"),
         pytest.param({"num_hidden_layers": True}, "num_hidden_layers: must be an integer", id="boolean"),
     ],
 )
@@ -127,9 +119,7 @@ def test_many_problems_are_cut_short(tmp_path):
 
 
 def test_missing_tensor(tmp_path):
-    refused(
-        edit_tensors(write(tmp_path / "m"), lambda t: t.pop(f"{EXPERT}.weight")), f"{EXPERT}.weight: missing"
-    )
+    refused(edit_tensors(write(tmp_path / "m"), lambda t: t.pop(f"{EXPERT}.weight")), f"{EXPERT}.weight: missing")
 
 
 def test_more_layers_than_stored(tmp_path):
@@ -180,9 +170,7 @@ def test_reading_one_tensor_checks_it_too(tmp_path):
 @pytest.mark.parametrize(
     ("announced", "pattern"),
     [
-        pytest.param(
-            {"quant_method": "gptq"}, "must be compressed-tensors or modelopt (got 'gptq')", id="method"
-        ),
+        pytest.param({"quant_method": "gptq"}, "must be compressed-tensors or modelopt (got 'gptq')", id="method"),
         pytest.param(
             {"quant_method": "compressed-tensors", "format": "pack-quantized"},
             "nvfp4-pack-quantized, mxfp4-pack-quantized, float-quantized (got 'pack-quantized')",
@@ -202,9 +190,7 @@ def test_layouts_that_are_not_read(tmp_path, announced, pattern):
 @pytest.mark.parametrize(
     ("layout", "suffix", "change", "pattern"),
     [
-        pytest.param(
-            "ct-nvfp4", "weight_packed", lambda t: t[:, 1:], "shape must be [96, 32]", id="packed-shape"
-        ),
+        pytest.param("ct-nvfp4", "weight_packed", lambda t: t[:, 1:], "shape must be [96, 32]", id="packed-shape"),
         pytest.param(
             "ct-nvfp4",
             "weight_scale",
@@ -226,20 +212,12 @@ def test_layouts_that_are_not_read(tmp_path, announced, pattern):
             "must be positive",
             id="negative-scale",
         ),
-        pytest.param(
-            "ct-nvfp4", "weight_global_scale", lambda t: t * 0, "got 0.0, 1 such", id="zero-global-scale"
-        ),
-        pytest.param(
-            "modelopt-nvfp4", "weight_scale_2", lambda t: t * torch.nan, "got nan", id="nan-scale-2"
-        ),
-        pytest.param(
-            "modelopt-nvfp4", "weight", lambda t: t.to(torch.int32), "dtype must be U8 (got I32)", id="codes"
-        ),
+        pytest.param("ct-nvfp4", "weight_global_scale", lambda t: t * 0, "got 0.0, 1 such", id="zero-global-scale"),
+        pytest.param("modelopt-nvfp4", "weight_scale_2", lambda t: t * torch.nan, "got nan", id="nan-scale-2"),
+        pytest.param("modelopt-nvfp4", "weight", lambda t: t.to(torch.int32), "dtype must be U8 (got I32)", id="codes"),
         pytest.param("ct-mxfp4", "weight_scale", lambda t: t * 0 + 255, "got 255", id="e8m0-nan"),
         pytest.param("ct-fp8", "weight_scale", lambda t: t[:50], "shape must be [96, 1]", id="fp8-scales"),
-        pytest.param(
-            "ct-fp8", "weight", lambda t: (t.float() * torch.nan).to(t.dtype), "codes finite", id="fp8-nan"
-        ),
+        pytest.param("ct-fp8", "weight", lambda t: (t.float() * torch.nan).to(t.dtype), "codes finite", id="fp8-nan"),
     ],
 )
 def test_bad_quantized_tensors(tmp_path, layout, suffix, change, pattern):

@@ -53,9 +53,7 @@ def test_everything_else_is_unchanged(tmp_path, layout):
         assert same_bytes(checkpoint.tensor(name), source.tensor(name))
 
 
-@pytest.mark.parametrize(
-    ("layout", "suffix"), [("ct-nvfp4", "weight_global_scale"), ("modelopt-nvfp4", "weight_scale_2")]
-)
+@pytest.mark.parametrize(("layout", "suffix"), [("ct-nvfp4", "weight_global_scale"), ("modelopt-nvfp4", "weight_scale_2")])
 def test_gate_and_up_share_the_tensor_scale(tmp_path, layout, suffix):
     def change(tensors):
         tensors[f"{EXPERT[:-2]}w3.weight"] *= 7
@@ -114,9 +112,7 @@ def test_global_scale_is_the_reciprocal_and_scale_2_is_not(tmp_path):
     assert ct[f"{EXPERT}.weight_global_scale"] == pytest.approx(2688 / float(amax), rel=2**-22)
 
 
-@pytest.mark.parametrize(
-    ("first", "second"), [("ct-nvfp4", "modelopt-nvfp4"), ("modelopt-nvfp4", "ct-nvfp4")]
-)
+@pytest.mark.parametrize(("first", "second"), [("ct-nvfp4", "modelopt-nvfp4"), ("modelopt-nvfp4", "ct-nvfp4")])
 def test_layouts_convert_into_each_other_bit_for_bit(tmp_path, first, second):
     source = write(tmp_path / "m")
     one = export(source, tmp_path / "one", first, "four_six")
@@ -138,9 +134,7 @@ def test_export_is_deterministic_and_sharding_does_not_show(tmp_path):
     assert shards[0] == f"model-00001-of-{len(shards):05d}.safetensors"
     index = json.loads((two / "model.safetensors.index.json").read_text())
     assert sorted(set(index["weight_map"].values())) == shards
-    assert index["metadata"]["total_size"] == sum(
-        t.nbytes for s in shards for t in load_file(two / s).values()
-    )
+    assert index["metadata"]["total_size"] == sum(t.nbytes for s in shards for t in load_file(two / s).values())
     assert not (one / "model.safetensors.index.json").exists()
 
 
@@ -181,9 +175,7 @@ def test_source_dtype_is_not_rounded_before_quantizing(tmp_path):
 
 @pytest.mark.parametrize("layout", ["ct-nvfp4", "modelopt-nvfp4"])
 def test_calibrated_input_scales_make_it_w4a4(tmp_path, layout):
-    checkpoint = open_checkpoint(
-        export(write(tmp_path / "m"), tmp_path / "q", layout, input_amax=input_amax())
-    )
+    checkpoint = open_checkpoint(export(write(tmp_path / "m"), tmp_path / "q", layout, input_amax=input_amax()))
     checkpoint.validate()
     amax = input_amax()
     shared = max(amax[EXPERT], amax[f"{EXPERT[:-2]}w3"])  # gate and up read the same input
@@ -196,9 +188,7 @@ def test_calibrated_input_scales_make_it_w4a4(tmp_path, layout):
         assert quantization["quant_algo"] == "NVFP4"
 
 
-@pytest.mark.parametrize(
-    ("first", "second"), [("ct-nvfp4", "modelopt-nvfp4"), ("modelopt-nvfp4", "ct-nvfp4")]
-)
+@pytest.mark.parametrize(("first", "second"), [("ct-nvfp4", "modelopt-nvfp4"), ("modelopt-nvfp4", "ct-nvfp4")])
 def test_input_scales_survive_a_change_of_layout(tmp_path, first, second):
     one = open_checkpoint(export(write(tmp_path / "m"), tmp_path / "one", first, input_amax=input_amax()))
     two = open_checkpoint(export(one.path, tmp_path / "two", second))
@@ -249,9 +239,7 @@ def test_modelopt_is_announced_twice(tmp_path):
 def test_what_is_not_quantized_is_ignored_by_name(tmp_path, layout):
     checkpoint = open_checkpoint(export(write(tmp_path / "m"), tmp_path / "q", layout, "absmax"))
     ignored = checkpoint.config["quantization_config"]["ignore"]
-    assert {"lm_head", "model.layers.1.self_attn.o_proj", "model.layers.0.block_sparse_moe.gate"} <= set(
-        ignored
-    )
+    assert {"lm_head", "model.layers.1.self_attn.o_proj", "model.layers.0.block_sparse_moe.gate"} <= set(ignored)
     assert not [name for name in ignored if "experts" in name]
 
 
@@ -298,9 +286,7 @@ def test_fp8_scales_of_others_may_be_narrow_or_one_a_tensor(tmp_path, scale_dtyp
 
 
 def test_methods_of_others_are_called_imported(tmp_path):
-    folder = edit_tensors(
-        export(write(tmp_path / "m"), tmp_path / "q", "ct-mxfp4"), lambda tensors: None
-    )  # drops metadata
+    folder = edit_tensors(export(write(tmp_path / "m"), tmp_path / "q", "ct-mxfp4"), lambda tensors: None)  # drops metadata
     assert open_checkpoint(folder).expert(0, 0, "w1").method == "imported"
     again = export(folder, tmp_path / "again", "ct-mxfp4")
     assert open_checkpoint(again).expert(0, 0, "w1").method == "imported"

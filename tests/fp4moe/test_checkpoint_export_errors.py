@@ -47,9 +47,7 @@ def test_export_where_K_is_not_a_multiple_of_the_block(tmp_path):
     ("arguments", "options", "pattern"),
     [
         pytest.param(("gguf",), {}, "layout must be one of modelopt-nvfp4, ct-nvfp4", id="layout"),
-        pytest.param(
-            ("ct-mxfp4", "four_six"), {}, "method of mxfp4 must be one of absmax, search", id="method"
-        ),
+        pytest.param(("ct-mxfp4", "four_six"), {}, "method of mxfp4 must be one of absmax, search", id="method"),
         pytest.param(("ct-mxfp4",), {"input_amax": {}}, "ct-mxfp4 has no input scales", id="no-input-scales"),
         pytest.param(
             ("ct-nvfp4",),
@@ -72,17 +70,11 @@ def test_export_refuses_what_it_cannot_write(tmp_path, arguments, options, patte
 def test_export_never_overwrites(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes").write_text("mine")
-    nothing_written(
-        tmp_path, write(tmp_path / "m"), "ct-nvfp4", pattern="must not exist or be an empty folder"
-    )
+    nothing_written(tmp_path, write(tmp_path / "m"), "ct-nvfp4", pattern="must not exist or be an empty folder")
     assert (tmp_path / "out" / "notes").read_text() == "mine"
 
 
 def test_requantizing_is_refused(tmp_path):
     source = export(write(tmp_path / "m"), tmp_path / "q", "ct-nvfp4")
-    nothing_written(
-        tmp_path, source, "ct-mxfp4", pattern="is stored as nvfp4, would lose again as mxfp4; start from BF16"
-    )
-    nothing_written(
-        tmp_path, source, "modelopt-nvfp4", "search", pattern="quantized already, method must be left out"
-    )
+    nothing_written(tmp_path, source, "ct-mxfp4", pattern="is stored as nvfp4, would lose again as mxfp4; start from BF16")
+    nothing_written(tmp_path, source, "modelopt-nvfp4", "search", pattern="quantized already, method must be left out")

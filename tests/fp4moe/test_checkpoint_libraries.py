@@ -80,9 +80,7 @@ def test_compressed_tensors_dequantizes_the_folder_to_the_same_bf16(tmp_path, la
 
     source = edit_tensors(write(tmp_path / "m"), set_amax)
     exported = open_checkpoint(export(source, tmp_path / "q", layout))
-    convert_checkpoint(
-        exported.path, tmp_path / "d", CompressedTensorsDequantizer(exported.path), device="cpu"
-    )
+    convert_checkpoint(exported.path, tmp_path / "d", CompressedTensorsDequantizer(exported.path), device="cpu")
     converted = open_checkpoint(tmp_path / "d")
     converted.validate()
     assert converted.storage == "bf16"
@@ -99,14 +97,10 @@ def test_compressed_tensors_decompresses_any_tensor_scale_within_float32_roundin
     from compressed_tensors.quantization.lifecycle.forward import dequantize as ct_dequantize
 
     exported = open_checkpoint(export(write(tmp_path / "m"), tmp_path / "q", "ct-nvfp4"))
-    scheme = QuantizationConfig.model_validate(exported.config["quantization_config"]).config_groups[
-        "group_0"
-    ]
+    scheme = QuantizationConfig.model_validate(exported.config["quantization_config"]).config_groups["group_0"]
     tensors = load_file(exported.path / "model.safetensors")
     packed = tensors[f"{EXPERT}.weight_packed"]
-    elements = torch.from_numpy(
-        unpack_nibbles(packed).numpy().view(ml_dtypes.float4_e2m1fn).astype(np.float32)
-    )
+    elements = torch.from_numpy(unpack_nibbles(packed).numpy().view(ml_dtypes.float4_e2m1fn).astype(np.float32))
     theirs = ct_dequantize(
         x_q=elements,
         scale=tensors[f"{EXPERT}.weight_scale"].float(),
@@ -127,9 +121,7 @@ def test_compressed_tensors_converts_our_modelopt_export_into_our_own(tmp_path):
 
     source = write(tmp_path / "m")
     modelopt = export(source, tmp_path / "mo", "modelopt-nvfp4", input_amax=input_amax())
-    ours = load_file(
-        export(source, tmp_path / "ct", "ct-nvfp4", input_amax=input_amax()) / "model.safetensors"
-    )
+    ours = load_file(export(source, tmp_path / "ct", "ct-nvfp4", input_amax=input_amax()) / "model.safetensors")
     converter = ModelOptNvfp4Converter(targets=[r"re:.*experts.*w[123]$"])
     convert_checkpoint(modelopt, tmp_path / "converted", converter, device="cpu")
     theirs = load_file(tmp_path / "converted" / "model.safetensors")
@@ -180,9 +172,7 @@ def test_modelopt_layout_by_its_documented_rule(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_modelopt_dequantizes_the_same(tmp_path):
-    pytest.importorskip(
-        "modelopt.torch.quantization", reason="nvidia-modelopt is not installed", exc_type=ImportError
-    )
+    pytest.importorskip("modelopt.torch.quantization", reason="nvidia-modelopt is not installed", exc_type=ImportError)
     from modelopt.torch.quantization.qtensor.nvfp4_tensor import NVFP4QTensor
 
     exported = open_checkpoint(export(write(tmp_path / "m"), tmp_path / "q", "modelopt-nvfp4", "absmax"))

@@ -113,9 +113,7 @@ def test_what_transformers_saves_is_what_is_expected(tmp_path):
     expected = set(checkpoint.sizes.plain_shapes())
     expected |= {f"{expert_module(layer, expert, m)}.weight" for layer, expert in PLACES for m in MATRICES}
     assert set(checkpoint.names()) == expected
-    fused = dict(model.state_dict())[
-        "model.layers.1.mlp.experts.gate_up_proj"
-    ]  # [E, 2F, D] in transformers 5
+    fused = dict(model.state_dict())["model.layers.1.mlp.experts.gate_up_proj"]  # [E, 2F, D] in transformers 5
     gate_up, _ = checkpoint.layer_experts(1)
     assert torch.equal(gate_up.codes, fused)
 
@@ -129,9 +127,7 @@ def test_the_shipped_model_is_a_valid_checkpoint():
 
 
 def test_defaults_of_config():
-    config = {
-        k: v for k, v in CONFIG.items() if k not in ("head_dim", "num_key_value_heads", "tie_word_embeddings")
-    }
+    config = {k: v for k, v in CONFIG.items() if k not in ("head_dim", "num_key_value_heads", "tie_word_embeddings")}
     sizes = Sizes.from_config(config, "config.json")
     assert (sizes.head_dim, sizes.num_kv_heads, sizes.is_tied) == (16, 4, False)
 

@@ -51,9 +51,7 @@ def run(engine, requests, arrivals=None):
 
 
 def alone(model, request, kv_dtype="bf16"):
-    return run(Engine(model, max_slots=1, max_context=64, kv_dtype=kv_dtype), [request])[0][
-        request.request_id
-    ]
+    return run(Engine(model, max_slots=1, max_context=64, kv_dtype=kv_dtype), [request])[0][request.request_id]
 
 
 @pytest.mark.parametrize(
@@ -76,9 +74,7 @@ def test_tokens_are_those_of_the_request_alone(model, sampling, max_slots, arriv
     requests = requests_of(sampling)
     tokens, _ = run(Engine(model, max_slots=max_slots, max_context=64), requests, arrivals)
     assert tokens == {request.request_id: alone(model, request) for request in requests}
-    assert {r.request_id: r.max_new_tokens for r in requests} == {
-        key: len(value) for key, value in tokens.items()
-    }
+    assert {r.request_id: r.max_new_tokens for r in requests} == {key: len(value) for key, value in tokens.items()}
 
 
 def test_greedy_tokens_are_those_of_scoring_again_and_again(model):
@@ -112,13 +108,9 @@ def test_times_are_ordered_and_on_the_performance_counter(model):
 
 def test_end_of_sequence_ends_a_request_unless_ignored(model):
     full = alone(model, Request("probe", prompt(6, 3), 12))
-    config = CONFIG.__class__(
-        **{name: getattr(CONFIG, name) for name in CONFIG.__slots__} | {"eos_token_ids": (full[4],)}
-    )
+    config = CONFIG.__class__(**{name: getattr(CONFIG, name) for name in CONFIG.__slots__} | {"eos_token_ids": (full[4],)})
     stopping = type(model)(config, model.precision, model.weights, model.choices)
-    assert (
-        alone(stopping, Request("a", prompt(6, 3), 12, ignore_eos=False)) == full[: full.index(full[4]) + 1]
-    )
+    assert alone(stopping, Request("a", prompt(6, 3), 12, ignore_eos=False)) == full[: full.index(full[4]) + 1]
     assert alone(stopping, Request("b", prompt(6, 3), 12)) == full
 
 

@@ -147,9 +147,7 @@ def test_slots_are_reused_many_times(engine):
     ("arguments", "message"),
     [
         pytest.param({"max_slots": 0, "max_context": 8}, "max_slots >= 1", id="no-slot"),
-        pytest.param(
-            {"max_slots": 1, "max_context": 33}, "max_context <= 32", id="beyond-the-models-positions"
-        ),
+        pytest.param({"max_slots": 1, "max_context": 33}, "max_context <= 32", id="beyond-the-models-positions"),
         pytest.param(
             {"max_slots": 1, "max_context": 8, "kv_dtype": "fp4"},
             "kv_dtype: must be one of bf16, fp32",

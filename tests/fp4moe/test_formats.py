@@ -63,9 +63,7 @@ def test_every_code_decodes_as_ml_dtypes_does(name):
 @pytest.mark.parametrize("name", ["e2m1", "e4m3", "e8m0", "bf16"])
 def test_dense_grid_encodes_as_ml_dtypes_does(name):
     grid = dense_grid(name)
-    if (
-        name == "e8m0"
-    ):  # from float32 subnormals ml_dtypes rounds up whatever is over 2^-127; see the next test
+    if name == "e8m0":  # from float32 subnormals ml_dtypes rounds up whatever is over 2^-127; see the next test
         grid = grid[grid >= 2.0**-126]
     assert len(grid) > 20000
     np.testing.assert_array_equal(encode(grid, name).numpy(), independent_codes(grid.numpy(), name))

@@ -70,15 +70,11 @@ def test_tensor_scale_may_be_one_a_row():
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
-        pytest.param(
-            "codes", torch.zeros(4, 6, 128, dtype=torch.uint8), "codes: must be ..4, 6, 64", id="unpacked"
-        ),
+        pytest.param("codes", torch.zeros(4, 6, 128, dtype=torch.uint8), "codes: must be ..4, 6, 64", id="unpacked"),
         pytest.param("scales", None, "scales: must be ..4, 6, 8.*got None", id="no-scales"),
         pytest.param("scales", torch.ones(4, 6, 8), "float8_e4m3fn", id="scales-dtype"),
         pytest.param("tensor_scale", torch.ones(5), "tensor_scale: must be ..4,", id="experts-disagree"),
-        pytest.param(
-            "shape", (4, 6, 120), "K must be a positive multiple of 16 .*K = 120", id="K-not-of-blocks"
-        ),
+        pytest.param("shape", (4, 6, 120), "K must be a positive multiple of 16 .*K = 120", id="K-not-of-blocks"),
         pytest.param("shape", (128,), "at least 2 axes", id="vector"),
         pytest.param("format", "nvfp5", "weight format 'nvfp5': unknown", id="format"),
     ],

@@ -11,25 +11,17 @@ from fp4moe.precision import Precision, all_precisions, parse_precision
     [
         pytest.param(Precision(), "nvfp4-search-a16", "NVFP4 x BF16 (search)", id="default"),
         pytest.param(Precision("bf16"), "bf16-a16", "BF16 x BF16", id="no-method"),
-        pytest.param(
-            Precision("nvfp4", "absmax", "fp8"), "nvfp4-absmax-a8", "NVFP4 x FP8 (absmax)", id="w4a8"
-        ),
-        pytest.param(
-            Precision("nvfp4", "search", "nvfp4"), "nvfp4-search-a4", "NVFP4 x NVFP4 (search)", id="w4a4"
-        ),
+        pytest.param(Precision("nvfp4", "absmax", "fp8"), "nvfp4-absmax-a8", "NVFP4 x FP8 (absmax)", id="w4a8"),
+        pytest.param(Precision("nvfp4", "search", "nvfp4"), "nvfp4-search-a4", "NVFP4 x NVFP4 (search)", id="w4a4"),
         pytest.param(
             Precision("nvfp4", "search", "mxfp4"),
             "nvfp4-search-a4-mxfp4",
             "NVFP4 x MXFP4 (search)",
             id="families-differ",
         ),
-        pytest.param(
-            Precision("mxfp4", None, "mxfp4"), "mxfp4-search-a4", "MXFP4 x MXFP4 (search)", id="mxfp4"
-        ),
+        pytest.param(Precision("mxfp4", None, "mxfp4"), "mxfp4-search-a4", "MXFP4 x MXFP4 (search)", id="mxfp4"),
         pytest.param(Precision("fp8", None, "fp8"), "fp8-absmax-a8", "FP8 x FP8 (absmax)", id="fp8"),
-        pytest.param(
-            Precision("nvfp4", "search", "fp32"), "nvfp4-search-a32", "NVFP4 x FP32 (search)", id="checks"
-        ),
+        pytest.param(Precision("nvfp4", "search", "fp32"), "nvfp4-search-a32", "NVFP4 x FP32 (search)", id="checks"),
         pytest.param(
             Precision("nvfp4", "imported"),
             "nvfp4-imported-a16",
@@ -63,7 +55,5 @@ def test_what_the_tables_lack_is_refused(arguments, message):
 
 
 def test_unknown_id_shows_examples():
-    with pytest.raises(
-        FormatError, match="'w4a16': unknown; write WEIGHTS-METHOD-aBITS, such as nvfp4-search-a16"
-    ):
+    with pytest.raises(FormatError, match="'w4a16': unknown; write WEIGHTS-METHOD-aBITS, such as nvfp4-search-a16"):
         parse_precision("w4a16")

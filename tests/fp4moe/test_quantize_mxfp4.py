@@ -25,10 +25,7 @@ def test_relative_rms_of_gaussian_weights(method, expected):
 def test_no_block_is_worse_than_absmax():
     w = gaussian(256, 1024) * torch.logspace(-8, 8, 1024)
     errors = [
-        (dequantize(quantize_weight(w, "mxfp4", method)).double() - w.double())
-        .unflatten(-1, (-1, 32))
-        .square()
-        .sum(-1)
+        (dequantize(quantize_weight(w, "mxfp4", method)).double() - w.double()).unflatten(-1, (-1, 32)).square().sum(-1)
         for method in ("search", "absmax")
     ]
     assert (errors[0] <= errors[1] * (1 + 2**-18)).all()
@@ -45,9 +42,7 @@ def test_absmax_exponent_is_that_of_the_ocp_specification():
 @pytest.mark.parametrize("method", ["absmax", "search"])
 def test_dequantized_values_follow_from_the_stored_bytes(method):
     q = quantize_weight(gaussian(8, 64), "mxfp4", method)
-    values = (
-        unpack_nibbles(q.codes).numpy().view(ml_dtypes.float4_e2m1fn).astype(np.float32).reshape(8, 2, 32)
-    )
+    values = unpack_nibbles(q.codes).numpy().view(ml_dtypes.float4_e2m1fn).astype(np.float32).reshape(8, 2, 32)
     scales = q.scales.numpy().view(ml_dtypes.float8_e8m0fnu).astype(np.float32)
     np.testing.assert_array_equal(dequantize(q).numpy(), (values * scales[..., None]).reshape(8, 64))
 

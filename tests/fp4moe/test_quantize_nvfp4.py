@@ -31,9 +31,7 @@ def block_errors(w: torch.Tensor, method: str) -> torch.Tensor:
 
 # A million weights: the relative standard error of an RMS is about 1 / sqrt(2 * 1e6) = .0007, which is .00007
 # here; .0003 is four of them. The figures are those of a unit Gaussian.
-@pytest.mark.parametrize(
-    ("method", "expected"), [("absmax", 0.0951), ("four_six", 0.0869), ("search", 0.0812)]
-)
+@pytest.mark.parametrize(("method", "expected"), [("absmax", 0.0951), ("four_six", 0.0869), ("search", 0.0812)])
 def test_relative_rms_of_gaussian_weights(method, expected):
     assert relative_rms(gaussian(1024, 1024), method=method) == pytest.approx(expected, abs=3e-4)
 
@@ -144,9 +142,7 @@ def test_one_outlier_in_a_block():
     w[0, 5] = 6.0
     for method in METHODS:
         restored = dequantize(quantize_weight(w, "nvfp4", method))
-        assert restored[0, 5] == pytest.approx(
-            6.0, rel=0.04
-        )  # E4M3 rounds the scale by at most 1/16, search by less
+        assert restored[0, 5] == pytest.approx(6.0, rel=0.04)  # E4M3 rounds the scale by at most 1/16, search by less
         assert (restored[0, :5] == 0).all()  # a quarter of the scale is already 0.25
 
 
@@ -182,30 +178,20 @@ def test_bf16_subnormals_in_a_usual_tensor_become_zero():
 def test_nan_and_inf_are_named_with_tensor_and_place(bad):
     w = gaussian(2, 4, 32)
     w[1, 2, 3] = bad
-    with pytest.raises(
-        FormatError, match=rf"experts\.0\.w1: weights must be finite \(got {bad} at \[1, 2, 3\], 1 such"
-    ):
+    with pytest.raises(FormatError, match=rf"experts\.0\.w1: weights must be finite \(got {bad} at \[1, 2, 3\], 1 such"):
         quantize_weight(w, "nvfp4", name="experts.0.w1")
 
 
 @pytest.mark.parametrize(
     ("w", "kwargs", "message"),
     [
-        pytest.param(
-            torch.ones(2, 24), {}, "w2: K must be a positive multiple of 16 for nvfp4 .*K = 24", id="K"
-        ),
+        pytest.param(torch.ones(2, 24), {}, "w2: K must be a positive multiple of 16 for nvfp4 .*K = 24", id="K"),
         pytest.param(torch.ones(2, 0), {}, "w2: K must be a positive multiple of 16", id="empty-K"),
         pytest.param(torch.ones(32), {}, r"w2: must be floating point .*\(32,\)", id="vector"),
         pytest.param(torch.ones(2, 32, dtype=torch.int32), {}, "w2: must be floating point", id="integers"),
-        pytest.param(
-            torch.ones(2, 32), {"method": "best"}, "one of absmax, four_six, search .got 'best'", id="method"
-        ),
-        pytest.param(
-            torch.ones(2, 32), {"tensor_scale": 0.0}, "tensor_scale must be positive", id="zero-scale"
-        ),
-        pytest.param(
-            torch.ones(2, 32), {"tensor_scale": math.nan}, "tensor_scale must be positive", id="nan-scale"
-        ),
+        pytest.param(torch.ones(2, 32), {"method": "best"}, "one of absmax, four_six, search .got 'best'", id="method"),
+        pytest.param(torch.ones(2, 32), {"tensor_scale": 0.0}, "tensor_scale must be positive", id="zero-scale"),
+        pytest.param(torch.ones(2, 32), {"tensor_scale": math.nan}, "tensor_scale must be positive", id="nan-scale"),
     ],
 )
 def test_bad_input_is_refused_by_name(w, kwargs, message):

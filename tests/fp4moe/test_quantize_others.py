@@ -91,10 +91,7 @@ def test_bf16_is_plain_rounding():
 def test_search_is_never_worse_than_absmax(format):
     w, block = gaussian(128, 1024), WEIGHT_FORMATS[format].block_k
     errors = [
-        (dequantize(quantize_weight(w, format, method)).double() - w.double())
-        .unflatten(-1, (-1, block))
-        .square()
-        .sum(-1)
+        (dequantize(quantize_weight(w, format, method)).double() - w.double()).unflatten(-1, (-1, block)).square().sum(-1)
         for method in ("search", "absmax")
     ]
     assert (errors[0] <= errors[1] * (1 + 2**-18)).all() and errors[0].sum() < errors[1].sum()
@@ -123,8 +120,5 @@ def test_dequantize_casts_last(dtype):
 # Fewer bits cost more, at this project's formats on Gaussian weights.
 def test_formats_are_ordered_by_error():
     w = gaussian(256, 1024)
-    errors = [
-        relative_rms(w, f, WEIGHT_FORMATS[f].default_method)
-        for f in ("bf16", "fp8", "nvfp4", "mxfp4", "ternary")
-    ]
+    errors = [relative_rms(w, f, WEIGHT_FORMATS[f].default_method) for f in ("bf16", "fp8", "nvfp4", "mxfp4", "ternary")]
     assert errors == sorted(errors)

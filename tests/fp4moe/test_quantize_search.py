@@ -49,9 +49,7 @@ def test_nvfp4_never_loses_against_all_126_scales(kind, amax):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "exponent", [pytest.param(e, id=f"amax-near-2^{e}") for e in (-140, -126, -122, 0, 90, 127)]
-)
+@pytest.mark.parametrize("exponent", [pytest.param(e, id=f"amax-near-2^{e}") for e in (-140, -126, -122, 0, 90, 127)])
 def test_mxfp4_never_loses_against_any_exponent(kind, exponent):
     blocks = random_blocks(300, 32, kind)
     blocks = (blocks / blocks.abs().amax(-1, keepdim=True).clamp(min=1e-30) * 1.9).double() * 2.0**exponent

@@ -35,9 +35,7 @@ def without(key):
     "raw",
     [
         pytest.param(RAW, id="transformers-4"),
-        pytest.param(
-            without("rope_theta") | {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, id="5"
-        ),
+        pytest.param(without("rope_theta") | {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, id="5"),
         pytest.param(RAW | {"head_dim": None, "sliding_window": None}, id="nulls"),
         pytest.param(RAW | {"eos_token_id": [2]}, id="list-of-eos"),
     ],
@@ -51,12 +49,8 @@ def test_spellings_of_one_config(raw, tmp_path):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        pytest.param(
-            RAW | {"sliding_window": 4096}, "sliding_window: must be None .got 4096", id="sliding-window"
-        ),
-        pytest.param(
-            RAW | {"model_type": "qwen3_moe"}, "model_type: must be 'mixtral'", id="another-architecture"
-        ),
+        pytest.param(RAW | {"sliding_window": 4096}, "sliding_window: must be None .got 4096", id="sliding-window"),
+        pytest.param(RAW | {"model_type": "qwen3_moe"}, "model_type: must be 'mixtral'", id="another-architecture"),
         pytest.param(RAW | {"hidden_act": "gelu"}, "hidden_act: must be 'silu'", id="another-activation"),
         pytest.param(
             RAW | {"rope_parameters": {"rope_type": "yarn"}},
@@ -64,12 +58,8 @@ def test_spellings_of_one_config(raw, tmp_path):
             id="scaled-rope",
         ),
         pytest.param(without("num_local_experts"), "config: num_local_experts: missing", id="missing-key"),
-        pytest.param(
-            RAW | {"num_experts_per_tok": 9}, "must satisfy 1 <= top_k <= num_experts", id="more-than-all"
-        ),
-        pytest.param(
-            RAW | {"num_key_value_heads": 5}, "must be a multiple of num_kv_heads=5", id="uneven-groups"
-        ),
+        pytest.param(RAW | {"num_experts_per_tok": 9}, "must satisfy 1 <= top_k <= num_experts", id="more-than-all"),
+        pytest.param(RAW | {"num_key_value_heads": 5}, "must be a multiple of num_kv_heads=5", id="uneven-groups"),
         pytest.param(RAW | {"head_dim": 63}, "head_dim: must be even", id="odd-head"),
         pytest.param(RAW | {"hidden_size": 0}, "hidden_size: must be at least 1", id="empty"),
     ],
@@ -106,7 +96,5 @@ def test_shapes_of_mixtral_8x7b_add_up_to_its_published_size():
 
 
 def test_an_unknown_tensor_has_no_shape():
-    with pytest.raises(
-        CheckpointError, match="model.layers.3.self_attn.bias: not a tensor of a Mixtral model"
-    ):
+    with pytest.raises(CheckpointError, match="model.layers.3.self_attn.bias: not a tensor of a Mixtral model"):
         tensor_shape(MIXTRAL_8X7B, "model.layers.3.self_attn.bias")

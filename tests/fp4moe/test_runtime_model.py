@@ -42,9 +42,7 @@ def test_score_returns_float32_logits_that_do_not_see_the_future(model):
 
 def test_a_sequence_scores_the_same_alone(model):
     tokens_BT = tokens_of(4, 9)
-    torch.testing.assert_close(
-        model.score(tokens_BT)[2:3], model.score(tokens_BT[2:3]), rtol=0, atol=TOLERANCE
-    )
+    torch.testing.assert_close(model.score(tokens_BT)[2:3], model.score(tokens_BT[2:3]), rtol=0, atol=TOLERANCE)
 
 
 def test_prefill_and_decode_give_the_logits_of_the_whole_sequence(model):
@@ -53,9 +51,7 @@ def test_prefill_and_decode_give_the_logits_of_the_whole_sequence(model):
     cache = cache_of("fp32")
     torch.testing.assert_close(model.prefill(tokens_T[:5], cache, 1), whole_TV[4], rtol=0, atol=TOLERANCE)
     for position in range(5, 12):
-        logits_BV = model.decode(
-            tokens_T[position : position + 1], torch.tensor([position]), torch.tensor([1]), cache
-        )
+        logits_BV = model.decode(tokens_T[position : position + 1], torch.tensor([position]), torch.tensor([1]), cache)
         torch.testing.assert_close(logits_BV[0], whole_TV[position], rtol=0, atol=TOLERANCE)
 
 
@@ -91,9 +87,7 @@ def test_prefill_and_decode_see_the_same_rounded_keys_and_values(model):
     prefilled_V = model.prefill(tokens_T, cache, 1)
     unrounded_V = model.score(tokens_T.unsqueeze(0))[0, -1]
     torch.testing.assert_close(decoded_V, prefilled_V, rtol=0, atol=TOLERANCE)
-    assert (prefilled_V - unrounded_V).abs().max() > 10 * TOLERANCE, (
-        "BF16 keys must make a difference, else not rounded"
-    )
+    assert (prefilled_V - unrounded_V).abs().max() > 10 * TOLERANCE, "BF16 keys must make a difference, else not rounded"
 
 
 def test_a_reused_slot_does_not_see_its_former_tenant(model):

@@ -32,9 +32,7 @@ def test_the_reference_passes(weights, activations):
 
 
 def swapped_gate(x, w, routing, activations):
-    halves = reference.gate_up(
-        x, dataclasses.replace(w, codes=w.codes.roll(w.shape[1] // 2, dims=1)), routing, activations
-    )
+    halves = reference.gate_up(x, dataclasses.replace(w, codes=w.codes.roll(w.shape[1] // 2, dims=1)), routing, activations)
     return halves
 
 

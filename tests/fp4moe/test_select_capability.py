@@ -43,12 +43,8 @@ def test_of_device_needs_no_gpu_for_the_cpu_and_refuses_other_kinds():
 
 
 CONDITIONS = [
-    pytest.param(
-        AtLeast("sm_80"), "sm_120", "sm_75", "needs sm_80 or newer, this device is sm_75", id="at-least"
-    ),
-    pytest.param(
-        AtLeast("sm_80"), "sm_80", "cpu", "needs sm_80 or newer, this device is cpu", id="cpu-has-no-number"
-    ),
+    pytest.param(AtLeast("sm_80"), "sm_120", "sm_75", "needs sm_80 or newer, this device is sm_75", id="at-least"),
+    pytest.param(AtLeast("sm_80"), "sm_80", "cpu", "needs sm_80 or newer, this device is cpu", id="cpu-has-no-number"),
     pytest.param(
         Family("sm_100"),
         "sm_103",

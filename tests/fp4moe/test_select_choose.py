@@ -15,9 +15,7 @@ CAPABILITIES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_103", "sm_120", "cpu")
 
 
 def row(name, *capabilities, weights=("nvfp4",), activations=("bf16",), **more):
-    return Implementation(
-        "gate_up", name, weights, activations, capabilities, "fp4moe.reference:gate_up", **more
-    )
+    return Implementation("gate_up", name, weights, activations, capabilities, "fp4moe.reference:gate_up", **more)
 
 
 TABLE = (
@@ -58,9 +56,7 @@ def test_the_table_names_formats_that_exist_and_functions_that_exist():
     ("activations", "capability", "tokens", "chosen"),
     [
         pytest.param("nvfp4", "sm_103", None, "triton-native", id="family-100-has-native-fp4"),
-        pytest.param(
-            "nvfp4", "sm_120", None, "reference", id="family-120-has-not-and-falls-to-the-only-other-w4a4"
-        ),
+        pytest.param("nvfp4", "sm_120", None, "reference", id="family-120-has-not-and-falls-to-the-only-other-w4a4"),
         pytest.param("bf16", "sm_90", None, "triton-wide", id="first-in-the-table-wins"),
         pytest.param("bf16", "sm_120", None, "triton-upcast", id="too-little-shared-memory-for-the-first"),
         pytest.param("bf16", "sm_80", 16, "triton-decode", id="few-tokens"),
@@ -124,9 +120,7 @@ def test_explain_gives_every_row_and_none_where_it_runs():
 
 def test_targets_are_imported_only_when_called():
     lazy = row("elsewhere", AnyDevice())
-    broken = Implementation(
-        "gate_up", "missing", ("nvfp4",), ("bf16",), (AnyDevice(),), "no_such_module:kernel"
-    )
+    broken = Implementation("gate_up", "missing", ("nvfp4",), ("bf16",), (AnyDevice(),), "no_such_module:kernel")
     choice = choose("gate_up", "nvfp4", "bf16", Capability.parse("cpu"), table=(broken, lazy))
     with pytest.raises(ModuleNotFoundError):
         choice.chosen.load()

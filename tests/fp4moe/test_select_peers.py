@@ -32,19 +32,14 @@ def test_vllm_0_15_0_refused_sm120_and_0_15_1_accepts_it():
     sm120 = Capability.parse("sm_120")
     refused = explain_peers("nvfp4", "nvfp4", sm120, engine="vllm-0.15.0", backend="flashinfer-cutlass")
     assert refused.chosen is None
-    assert refused.refused == (
-        ("flashinfer-cutlass", "needs sm_100 or newer family 10x, this device is sm_120"),
-    )
+    assert refused.refused == (("flashinfer-cutlass", "needs sm_100 or newer family 10x, this device is sm_120"),)
     assert refused.would_run == ("marlin",), "what vLLM's own message does not say"
     accepted = explain_peers("nvfp4", "nvfp4", sm120, engine="vllm-0.15.1", backend="flashinfer-cutlass")
     assert accepted.chosen.computes == "NVFP4 x NVFP4" and accepted.refused == ()
 
 
 def test_vllm_0_15_0_accepts_the_family_it_was_written_for():
-    assert (
-        peer_of("nvfp4", "nvfp4", "sm_103", engine="vllm-0.15.0", backend="flashinfer-cutlass")
-        == "flashinfer-cutlass"
-    )
+    assert peer_of("nvfp4", "nvfp4", "sm_103", engine="vllm-0.15.0", backend="flashinfer-cutlass") == "flashinfer-cutlass"
 
 
 def test_without_a_named_backend_0_15_0_falls_to_weight_only():

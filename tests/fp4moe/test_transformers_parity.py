@@ -48,11 +48,7 @@ def write_classic(folder, config):
         if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
             prefix = name.replace(".mlp.", ".block_sparse_moe.").rsplit(".", 1)[0]
             for expert, matrix in enumerate(tensor):
-                parts = (
-                    {"w2": matrix}
-                    if name.endswith("down_proj")
-                    else dict(zip(("w1", "w3"), matrix.chunk(2), strict=True))
-                )
+                parts = {"w2": matrix} if name.endswith("down_proj") else dict(zip(("w1", "w3"), matrix.chunk(2), strict=True))
                 classic |= {f"{prefix}.{expert}.{part}.weight": values for part, values in parts.items()}
         elif not (name == "lm_head.weight" and config.tie_word_embeddings):
             classic[name.replace(".mlp.gate.", ".block_sparse_moe.gate.")] = tensor
@@ -61,15 +57,11 @@ def write_classic(folder, config):
         folder / "model.safetensors",
         {"format": "pt"},
     )
-    (folder / "config.json").write_text(
-        json.dumps(config.to_dict() | {"architectures": ["MixtralForCausalLM"]})
-    )
+    (folder / "config.json").write_text(json.dumps(config.to_dict() | {"architectures": ["MixtralForCausalLM"]}))
 
 
 def load_theirs(folder):
-    model = transformers.MixtralForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    )
+    model = transformers.MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return model.eval()
 
 
@@ -103,9 +95,7 @@ def heldout_BT():
 
 
 def perplexity(logits_BTV, tokens_BT):
-    nll = torch.nn.functional.cross_entropy(
-        logits_BTV[:, :-1].flatten(0, 1).double(), tokens_BT[:, 1:].flatten()
-    )
+    nll = torch.nn.functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).double(), tokens_BT[:, 1:].flatten())
     return float(nll.exp())
 
 

@@ -57,10 +57,7 @@ def edit_config(folder: Path, **changes) -> Path:
 def input_amax() -> dict[str, float]:
     """Calibration results for every expert matrix; gate and up of an expert differ on purpose."""
     return {
-        f"model.layers.{layer}.block_sparse_moe.experts.{expert}.{matrix}": 1.5
-        + layer
-        + expert
-        + 0.25 * place
+        f"model.layers.{layer}.block_sparse_moe.experts.{expert}.{matrix}": 1.5 + layer + expert + 0.25 * place
         for layer, expert in PLACES
         for place, matrix in enumerate(MATRICES)
     }

@@ -28,9 +28,7 @@ def run_harness(*arguments: object, cwd: Path = ROOT, **options) -> subprocess.C
     """Run to the end, without a terminal and without input."""
     options.setdefault("env", environment())
     options.setdefault("timeout", TIME_LIMIT_S)
-    return subprocess.run(
-        command(*arguments), cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options
-    )
+    return subprocess.run(command(*arguments), cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
 
 
 def assert_refused(done: subprocess.CompletedProcess, *words: str, code: int = 2) -> None:

@@ -1,11 +1,12 @@
 """A backend for tests of the worker process: each command misbehaves in one way."""
 
+import errno
 import os
 import signal
 import sys
 import time
 
-from harness.errors import ScenarioError
+from harness.errors import ScenarioError, StorageError
 
 
 class Fake:
@@ -30,6 +31,12 @@ class Fake:
 
     def bug(self, *, progress):
         raise ZeroDivisionError("division by zero")
+
+    def disk_full(self, *, progress):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def not_stored(self, *, progress):
+        raise StorageError("samples/x.parquet: could not be stored")
 
     def no_memory(self, *, progress):
         raise MemoryError()

@@ -61,7 +61,9 @@ def rename_key(data: dict, rng: random.Random) -> str:
     path = rng.choice([path for path in paths_in(data) if isinstance(path[-1], str)])
     parent, name = at(data, path[:-1]), path[-1]
     cut = rng.randrange(len(name))
-    parent[rng.choice([name[:cut] + name[cut + 1 :], name.upper(), f"{name} ", name + name, 7, None, "größe"])] = parent.pop(name)
+    parent[rng.choice([name[:cut] + name[cut + 1 :], name.upper(), f"{name} ", name + name, 7, None, "größe"])] = parent.pop(
+        name
+    )
     return _dump(data)
 
 
@@ -110,7 +112,9 @@ SYNTAX = (
     "extra: !!python/object/apply:os.system ['true']", "extra: !!int ten", "extra: !!timestamp then", "extra: !!bool maybe",
     "extra: 2026-99-99", "? [a, b]\n: c", "? {a: b}\n: c", "extra: &x [*x]", "extra: *unknown", "---\nname: other", "\t", "'",
     "extra: \"\\ud800\"", "%YAML 9.9", "<<: {repeats: 2}", "<<: [1]", "@", "repeats: =", "extra: |\n  text", "? a", "...\nb: 1",
-    "\x00", "\x07", "\ufeff", "\u2028", "!!omap [a: 1]", "extra: !!set {a, b}", "extra: !!binary '='", "name: &name t", "- item",
+    "\x00", "\x07", "\ufeff", "\u2028", "!!omap [a: 1]", "extra: !!set {a, b}",
+    "extra: !!binary '='",
+    "name: &name t", "- item",
 )  # fmt: skip
 
 

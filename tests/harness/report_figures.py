@@ -45,9 +45,7 @@ def memory(weights: str, workload: str) -> dict:
     found["weight_bytes"] = metric(sum(parts.values()), "bytes")
     slots = REQUESTS.get(workload, {}).get("concurrency", 0)
     found["kv_cache_bytes"] = (
-        metric(slots * 256 * 2560, "bytes")
-        if slots
-        else metric(None, "bytes", n=0, reason="scoring keeps no KV cache")
+        metric(slots * 256 * 2560, "bytes") if slots else metric(None, "bytes", n=0, reason="scoring keeps no KV cache")
     )
     found["activation_peak_bytes"] = metric(380_000 * max(slots, 1), "bytes")
     found["process_peak_rss_bytes"] = metric(612_000_000, "bytes")
@@ -71,9 +69,7 @@ def quality(weights: str, *, has_baseline: bool) -> dict:
             reason = "this is the BF16 run that the others are held against"
         names = (*(f"perplexity_change_{end}pct" for end in ends), "mean_kl_nats", "top1_agreement_pct")
         return found | {name: metric(None, "%", n=0, reason=reason) for name in names}
-    changes = {
-        f"perplexity_change_{end}pct": metric(cost + by, "%", n=NUM_TOKENS) for end, by in ends.items()
-    }
+    changes = {f"perplexity_change_{end}pct": metric(cost + by, "%", n=NUM_TOKENS) for end, by in ends.items()}
     divergence = {
         "mean_kl_nats": metric(0.0091 * cost, "nats", n=NUM_TOKENS),
         "top1_agreement_pct": metric(97.1 - cost, "%", n=NUM_TOKENS),

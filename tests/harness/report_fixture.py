@@ -199,7 +199,5 @@ def _implementation(spec: Spec, weights: str) -> list[dict]:
     is_cpu = spec.device["kind"] == "cpu"
     chosen = "reference" if is_cpu else "triton-upcast" if weights != "bf16" else "torch-grouped"
     refused = [{"name": "triton-native", "reason": f"needs sm_100 or newer, this is {spec.device['kind']}"}]
-    experts = [
-        {"op": op, "chosen": chosen, "is_reference": is_cpu, "refused": refused} for op in ("gate_up", "down")
-    ]
+    experts = [{"op": op, "chosen": chosen, "is_reference": is_cpu, "refused": refused} for op in ("gate_up", "down")]
     return [{"op": "route", "chosen": "reference", "is_reference": True, "refused": []}, *experts]

@@ -16,6 +16,8 @@ from scenario_files import scenario_data, write_scenario
 from tiny_checkpoint import write_tiny
 
 POLL_S = 0.02
+FINISHED = {"run.json", "records.jsonl", "samples", "plots", "report.html", "report.md"}
+"""What the folder of a finished run holds, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from scenario_files import scenario_data, write_scenario
 from tiny_checkpoint import EXPERT, MOE, write_tiny
 
 WEIGHTS = "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
 SHIPPED_TENSOR = "model.layers.3.block_sparse_moe.experts.5.w2.weight"
 
 
@@ -98,13 +99,21 @@ FILES = [
     pytest.param(lambda f: truncate(f / WEIGHTS, 0.001), [WEIGHTS, "cut short"], id="weights-cut-in-the-header"),
     pytest.param(lambda f: truncate(f / WEIGHTS, 0), [WEIGHTS, "cut short", "0 bytes"], id="weights-empty"),
     pytest.param(lambda f: (f / WEIGHTS).write_text("hello, world" * 99), ["not safetensors"], id="weights-are-text"),
-    pytest.param(lambda f: (f / f"{WEIGHTS}.index.json").write_text("[1"), ["index.json:1", "JSON"], id="index-not-json"),
-    pytest.param(lambda f: (f / f"{WEIGHTS}.index.json").write_text('{"weight_map": {"a": 5}}'), ["mine"], id="index-to-a-number"),
-    pytest.param(lambda f: (f / f"{WEIGHTS}.index.json").write_text('{"weight_map": {"a": "b.safetensors"}}'), ["b.safetensors", "no such file"], id="index-names-a-missing-file"),
+    pytest.param(lambda f: (f / INDEX).write_text("[1"), ["index.json:1", "JSON"], id="index-not-json"),
+    pytest.param(lambda f: (f / INDEX).write_text('{"weight_map": {"a": 5}}'), ["mine"], id="index-to-a-number"),
+    pytest.param(
+        lambda f: (f / INDEX).write_text('{"weight_map": {"a": "b.safetensors"}}'),
+        ["b.safetensors", "no such file"],
+        id="index-names-a-missing-file",
+    ),
     pytest.param(lambda f: (f / "heldout.txt").write_text(""), ["heldout.txt: holds no token"], id="text-empty"),
-    pytest.param(lambda f: (f / "heldout.txt").write_text("A short text."), ["fewer than quality.window_tokens (64)"], id="text-shorter-than-a-window"),
+    pytest.param(
+        lambda f: (f / "heldout.txt").write_text("A short text."),
+        ["fewer than quality.window_tokens (64)"],
+        id="text-shorter-than-a-window",
+    ),
     pytest.param(lambda f: (f / "heldout.txt").write_bytes(b"\xff\xfe\x00"), ["heldout.txt", "UTF-8"], id="text-not-utf-8"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("damage", "words"), FILES)
@@ -128,7 +137,7 @@ TENSORS = [
     pytest.param(f"{MOE}gate.weight", with_value(float("nan")), "got nan", id="nan-in-the-router"),
     pytest.param("model.norm.weight", with_value(float("-inf")), "inf", id="inf-in-a-norm"),
     pytest.param("model.embed_tokens.weight", with_value(float("nan")), "got nan", id="nan-in-the-embedding"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "change", "rule"), TENSORS)
@@ -151,7 +160,7 @@ CONFIGS = [
     pytest.param({"num_experts_per_tok": 5}, ["config.json", "top_k", "5 and 4"], id="more-experts-a-token-than-experts"),
     pytest.param({"num_attention_heads": 3}, ["shape must be [96, 64]"], id="other-heads-than-the-weights"),
     pytest.param({"num_key_value_heads": 3}, ["3"], id="key-value-heads-that-do-not-divide"),
-    pytest.param({"rms_norm_eps": 0}, ["rms_norm_eps", "above 0"], id="epsilon-of-zero"),
+    pytest.param({"rms_norm_eps": 0}, ["rms_norm_eps", "from 1e-20 to 1 (got 0)"], id="epsilon-of-zero"),
     pytest.param({"rope_theta": "10k"}, ["rope_theta", "'10k'"], id="text-for-theta"),
     pytest.param({"rope_scaling": [8.0]}, ["rope_scaling", "[8.0]"], id="list-for-an-object"),
     pytest.param({"rope_scaling": {"rope_type": "yarn"}}, ["rope_type", "'yarn'"], id="rotary-embeddings-not-computed"),
@@ -159,9 +168,11 @@ CONFIGS = [
     pytest.param({"hidden_act": "gelu"}, ["hidden_act", "'gelu'"], id="another-activation-function"),
     pytest.param({"bos_token_id": None}, ["bos_token_id", "None"], id="no-begin-of-text"),
     pytest.param({"bos_token_id": 2048}, ["bos_token_id", "2048", "to 2047"], id="begin-of-text-beyond-the-vocabulary"),
-    pytest.param({"quantization_config": {"quant_method": "gptq"}}, ["quant_method", "'gptq'"], id="quantized-by-an-unknown-method"),
-    pytest.param({"quantization_config": 5}, ["mine"], id="quantized-by-a-number"),
-]  # fmt: skip
+    pytest.param(
+        {"quantization_config": {"quant_method": "gptq"}}, ["quant_method", "'gptq'"], id="quantized-by-an-unknown-method"
+    ),
+    pytest.param({"quantization_config": 5}, ["quantization_config", "object of keys", "got 5"], id="quantized-by-a-number"),
+]
 
 
 @pytest.mark.parametrize(("changes", "words"), CONFIGS)

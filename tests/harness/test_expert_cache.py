@@ -42,9 +42,7 @@ def traces(draw, max_tokens: int = 40, layers: int = 2):
 
 def accesses_of(ids, step, layer) -> list[int]:
     rows = zip(step.tolist(), ids[:, layer].tolist(), strict=True)
-    hit = [
-        sorted({e for _, pair in group for e in pair}) for _, group in groupby(rows, key=lambda row: row[0])
-    ]
+    hit = [sorted({e for _, pair in group for e in pair}) for _, group in groupby(rows, key=lambda row: row[0])]
     return [expert for experts in hit for expert in experts]
 
 

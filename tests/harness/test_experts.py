@@ -138,9 +138,7 @@ def test_repeat_rate_of_independent_uniform_routing_is_k_over_experts():
         pytest.param(trace((0, 1)), [0, 1], r"step: .*\(2,\) for 1", id="steps-of-other-length"),
         pytest.param(trace((0, 8)), [0], r"got 0\.\.8 of 8 experts", id="expert-out-of-range"),
         pytest.param(np.array([[[-1, 1]]]), [0], r"got -1\.\.1", id="padding-id"),
-        pytest.param(
-            trace((0, 1), (2, 2)), [0, 1], r"expert_ids\[1, 0\]: .*\[2, 2\]", id="same-expert-twice"
-        ),
+        pytest.param(trace((0, 1), (2, 2)), [0, 1], r"expert_ids\[1, 0\]: .*\[2, 2\]", id="same-expert-twice"),
     ],
 )
 def test_refusals(ids, step, message):

@@ -17,7 +17,7 @@ import pytest
 
 from commands import ROOT, environment
 from harness.record import read_run
-from running import Running, assert_nothing_lost, is_gone, left_in, records_of, small_scenario
+from running import FINISHED, Running, assert_nothing_lost, is_gone, left_in, records_of, small_scenario
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 WORKER_KILLS, HARNESS_KILLS = 35, 15
@@ -30,7 +30,7 @@ def assert_complete(folder: Path) -> None:
     """Every cell and repeat of the plan is measured, and nothing but the run is in its folder."""
     run = read_run(folder)
     assert len(run.records) == NUM_RECORDS and len(run.finished()) == NUM_RECORDS
-    assert {path.name for path in folder.iterdir()} == {"run.json", "records.jsonl", "samples", "plots", "report.html", "report.md"}  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == FINISHED
     assert not list(folder.rglob("*.part"))
     comparisons = [record["metrics"].get("mean_kl_nats") for record in run.records if "nvfp4" in record["cell_id"]]
     assert any(metric and metric["value"] is not None for metric in comparisons)

@@ -7,9 +7,7 @@ from harness.collect.latency import RequestTimes, StepTimes, latency_metrics, th
 MS = 1_000_000
 
 
-def request(
-    name: str, scheduled: int, submitted: int, tokens: list[int], asked: int | None = None
-) -> RequestTimes:
+def request(name: str, scheduled: int, submitted: int, tokens: list[int], asked: int | None = None) -> RequestTimes:
     times = tuple(t * MS for t in tokens)
     return RequestTimes(name, scheduled * MS, submitted * MS, times, 10, asked or len(tokens))
 

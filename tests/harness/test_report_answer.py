@@ -55,23 +55,15 @@ def test_same_result_on_two_machines_is_one_lead_with_both_speeds(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        pytest.param(
-            Spec(failing=("*",)), f"all 9 cells failed. The first error is worker_died: {CRASH}", id="failed"
-        ),
+        pytest.param(Spec(failing=("*",)), f"all 9 cells failed. The first error is worker_died: {CRASH}", id="failed"),
         pytest.param(Spec(precisions=("bf16",)), "there is no FP4 to set beside it", id="only-bf16"),
         pytest.param(Spec(precisions=("nvfp4",)), "no BF16 was measured beside it", id="no-baseline"),
         pytest.param(Spec(workloads=("single",)), "no heldout cell for this precision", id="no-heldout"),
         pytest.param(Spec(workloads=("heldout",)), "Its speed was not measured", id="no-requests"),
-        pytest.param(
-            Spec(weights_source="random"), "random weights carry no perplexity", id="random-weights"
-        ),
+        pytest.param(Spec(weights_source="random"), "random weights carry no perplexity", id="random-weights"),
         pytest.param(Spec(precisions=("bf16", "int4")), "No FP4 precision was measured here", id="no-fp4"),
-        pytest.param(
-            Spec(invalid=("nvfp4/heldout",)), "verdict on heldout is INVALID: do not rely on it", id="invalid"
-        ),
-        pytest.param(
-            Spec(target=A100, num_repeats=1, failing=(), speedup=1.3), "(1 repeat)", id="single-repeat"
-        ),
+        pytest.param(Spec(invalid=("nvfp4/heldout",)), "verdict on heldout is INVALID: do not rely on it", id="invalid"),
+        pytest.param(Spec(target=A100, num_repeats=1, failing=(), speedup=1.3), "(1 repeat)", id="single-repeat"),
     ],
 )
 def test_lead_says_what_is_missing(tmp_path, spec, says):

@@ -154,9 +154,7 @@ def test_colors_are_distinct_and_bf16_is_gray():
             "no cell of pocket-mixtral has a figure",
             id="all-failed",
         ),
-        pytest.param(
-            Spec(precisions=("bf16",)), "perplexity-pocket-mixtral", "only BF16 was measured", id="only-bf16"
-        ),
+        pytest.param(Spec(precisions=("bf16",)), "perplexity-pocket-mixtral", "only BF16 was measured", id="only-bf16"),
     ],
 )
 def test_plot_that_cannot_be_drawn_says_why(tmp_path, figures, spec, name, reason):

@@ -15,12 +15,20 @@ import pytest
 import harness
 from commands import run_harness
 from harness.metrics import METRICS
+from running import FINISHED
 from scenario_files import scenario_data, write_scenario
 from tiny_checkpoint import write_tiny
 
 REPEATS, REQUESTS, OUTPUT_TOKENS, PROMPT_TOKENS, SCORED, KL_TOKENS = 2, 2, 4, 16, 512, 256
-LATENCIES = [f"{name}_{kind}_ms" for kind in ("ttft", "tpot", "itl", "e2el") for name in ("mean", "median", "std", "p50", "p90", "p95", "p99")]  # fmt: skip
-MEMORY = [f"{n}_bytes" for n in ("expert_codes", "expert_scales", "expert_tensor_scales", "attention", "embedding", "router", "norm", "weight")]  # fmt: skip
+LATENCIES = [
+    f"{name}_{kind}_ms"
+    for kind in ("ttft", "tpot", "itl", "e2el")
+    for name in ("mean", "median", "std", "p50", "p90", "p95", "p99")
+]
+MEMORY = [
+    f"{n}_bytes"
+    for n in ("expert_codes", "expert_scales", "expert_tensor_scales", "attention", "embedding", "router", "norm", "weight")
+]
 SPEED = [f"{name}_throughput" for name in ("prefill", "decode", "output", "total_token", "request")]
 CHANGE = ["perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct"]
 QUALITY = ["perplexity", "bits_per_byte", "mean_nll_nats", "num_scored_tokens", "mean_kl_nats", "top1_agreement_pct"]
@@ -193,7 +201,11 @@ def test_expert_usage_counts_every_routed_token(run):
         num_tokens = SCORED if is_heldout else REQUESTS * (OUTPUT_TOKENS - 1)
         assert counted.sum() == num_tokens
         assert routing["expert_ids"].shape[1:] == (run.num_layers, 2) and routing["expert_ids"].max() < run.num_experts
-        assert (block["num_experts"], block["top_k"], block["phase"]) == (run.num_experts, 2, "score" if is_heldout else "decode")
+        assert (block["num_experts"], block["top_k"], block["phase"]) == (
+            run.num_experts,
+            2,
+            "score" if is_heldout else "decode",
+        )
         assert [layer["layer"] for layer in block["layers"]] == list(range(run.num_layers))
         for layer in block["layers"]:
             assert set(layer) == LAYER_KEYS
@@ -223,7 +235,7 @@ def test_report_is_there_and_nothing_half_written_is_left(run):
     assert "NVFP4" in (run.folder / "report.md").read_text(encoding="utf-8")
     plots = list((run.folder / "plots").glob("*.png"))
     assert plots and all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
-    assert {path.name for path in run.folder.iterdir()} == {"run.json", "records.jsonl", "samples", "plots", "report.html", "report.md"}  # fmt: skip
+    assert {path.name for path in run.folder.iterdir()} == FINISHED
     assert not list(run.folder.rglob("*.part"))
     named = {path for record in run.records for path in record["samples"].values()}
     assert named == {str(path.relative_to(run.folder)) for path in (run.folder / "samples").iterdir()}

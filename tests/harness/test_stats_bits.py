@@ -22,9 +22,7 @@ def test_uniform_bytes_cost_eight_bits_each():
 
 def test_bits_per_byte_agrees_with_perplexity_by_tokens_a_byte():
     nll, num_tokens, num_bytes = 123.4, 50, 210
-    assert bits_per_byte(nll, num_bytes) == pytest.approx(
-        math.log2(perplexity(nll, num_tokens)) * num_tokens / num_bytes
-    )
+    assert bits_per_byte(nll, num_bytes) == pytest.approx(math.log2(perplexity(nll, num_tokens)) * num_tokens / num_bytes)
 
 
 def test_certain_model():

@@ -57,9 +57,7 @@ def test_coverage(num_repeats):
 @pytest.mark.parametrize(
     ("a", "b", "ratio", "reason"),
     [
-        pytest.param(
-            FAST[:4], FAST, 102 / 101.5, "at least 5 repeats a side (got 4 and 5)", id="few-repeats"
-        ),
+        pytest.param(FAST[:4], FAST, 102 / 101.5, "at least 5 repeats a side (got 4 and 5)", id="few-repeats"),
         pytest.param([], FAST, None, "a has no repeats", id="empty-baseline"),
         pytest.param(FAST, [], None, "b has no repeats", id="empty-candidate"),
         pytest.param([0.0] * 5, FAST, None, "positive values (a has 0)", id="zero-bytes-of-scales"),

@@ -20,9 +20,7 @@ def test_hand_example():
     assert result.mean_difference_nats == pytest.approx(0.03)
     assert result.standard_error_nats == pytest.approx(0.015)
     assert result.change == pytest.approx(math.exp(0.03) - 1)
-    assert (result.low, result.high) == pytest.approx(
-        (math.exp(0.03 - reach) - 1, math.exp(0.03 + reach) - 1)
-    )
+    assert (result.low, result.high) == pytest.approx((math.exp(0.03 - reach) - 1, math.exp(0.03 + reach) - 1))
     assert (result.num_tokens, result.num_windows, result.confidence, result.reason) == (4, 2, 0.95, None)
 
 

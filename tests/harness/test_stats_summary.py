@@ -13,9 +13,7 @@ NAMES = ["mean", "median", "std", "p50", "p90", "p95", "p99"]
 def test_every_figure_of_one_to_a_hundred():
     values = {name: s.value for name, s in summarize(range(1, 101)).items()}
     # Linear percentile q of 1..100 is 1 + 0.99 q; the sample variance of 1..n is n (n + 1) / 12.
-    expected = dict(
-        mean=50.5, median=50.5, p50=50.5, p90=90.1, p95=95.05, p99=99.01, std=math.sqrt(100 * 101 / 12)
-    )
+    expected = dict(mean=50.5, median=50.5, p50=50.5, p90=90.1, p95=95.05, p99=99.01, std=math.sqrt(100 * 101 / 12))
     assert values == pytest.approx(expected)
 
 

@@ -7,8 +7,7 @@ from test_latency import MS, request
 
 def steps(durations_ms: list[float], num_requests: int = 1) -> list[StepTimes]:
     return [
-        StepTimes(i, "decode", i * 1000 * MS, int((i * 1000 + d) * MS), 1, num_requests)
-        for i, d in enumerate(durations_ms)
+        StepTimes(i, "decode", i * 1000 * MS, int((i * 1000 + d) * MS), 1, num_requests) for i, d in enumerate(durations_ms)
     ]
 
 

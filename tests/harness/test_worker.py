@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness.errors import ScenarioError, WorkerError
+from harness.errors import ScenarioError, StorageError, WorkerError
 from harness.worker.client import Worker
 
 
@@ -60,6 +60,27 @@ def test_how_it_ended(worker, command, kind, words):
     with pytest.raises(WorkerError, match=words) as caught:
         worker.ask(command, timeout_s=20)
     assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        pytest.param("disk_full", "No space left on device", id="by-the-system"),
+        pytest.param("not_stored", "samples/x.parquet: could not be stored", id="by-the-writer"),
+    ],
+)
+def test_full_disk_is_no_failure_of_the_cell(worker, command, words):
+    with pytest.raises(StorageError, match=words):
+        worker.ask(command, timeout_s=20)
+
+
+def test_no_place_for_a_log_is_said(monkeypatch):
+    def full():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("harness.worker.client.tempfile.TemporaryFile", full)
+    with pytest.raises(StorageError, match="No usable temporary directory.*TMPDIR"):
+        Worker("fake_backend:Fake")
 
 
 def test_hang_is_ended_after_the_time_limit(worker):

@@ -46,8 +46,7 @@ def tiny_tensors(config: dict) -> dict[str, torch.Tensor]:
         shapes[f"{MOE}experts.{expert}.w2.weight"] = (hidden, inner)
     generator = torch.Generator().manual_seed(0)
     return {
-        name: torch.ones(shape).bfloat16() if len(shape) == 1 else _normal(shape, generator)
-        for name, shape in shapes.items()
+        name: torch.ones(shape).bfloat16() if len(shape) == 1 else _normal(shape, generator) for name, shape in shapes.items()
     }
 
 

@@ -24,7 +24,4 @@ def draw_all(everyone: Sequence[Variant]) -> dict[str, list[Plot | Skipped]]:
         "experts": (usage, cache),
     }
     with context():
-        return {
-            section: [plot for module in found for plot in module.draw(everyone)]
-            for section, found in modules.items()
-        }
+        return {section: [plot for module in found for plot in module.draw(everyone)] for section, found in modules.items()}

@@ -43,9 +43,7 @@ def _panel(axis, rows: Rows, metric: str) -> None:
             _bar(axis, cell, number, y_in)
         if cell.state != "VALID":
             place = axis.get_yaxis_transform()
-            axis.text(
-                1, y_in, cell.state, transform=place, va="center", ha="right", fontsize=8, color=style.MUTED
-            )
+            axis.text(1, y_in, cell.state, transform=place, va="center", ha="right", fontsize=8, color=style.MUTED)
     axis.set_xlim(0, limit)
     label_rows(axis, rows)
     axis.grid(axis="x")

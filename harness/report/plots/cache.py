@@ -53,8 +53,7 @@ def _plot(name: str, cells: list[MeasuredCell]) -> style.Plot:
     accesses = next((entry.get("num_accesses") for entry in _entries(main)), None)
     caption = (
         "Share of expert accesses that find the expert resident. Belady evicts what is needed last, "
-        "knowing the future: no policy can beat it."
-        + (f" n = {grouped(accesses)} accesses." if accesses else "")
+        "knowing the future: no policy can beat it." + (f" n = {grouped(accesses)} accesses." if accesses else "")
     )
     curves = {policy: zip(*_curve(main, policy, "slots_per_layer"), strict=True) for policy in LINES}
     values = "; ".join(

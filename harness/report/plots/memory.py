@@ -62,8 +62,7 @@ def _plot(name: str, model: str, known: list[Variant]) -> style.Plot:
         "A cause that was not measured is absent."
     )
     values = "; ".join(
-        f"{cell.target}, {cell.name} {cell.method}: {bytes_text(total)} in all, "
-        f"experts {bytes_text(sum(_parts(cell)[:2]))}"
+        f"{cell.target}, {cell.name} {cell.method}: {bytes_text(total)} in all, experts {bytes_text(sum(_parts(cell)[:2]))}"
         for cell, total in zip(cells, totals, strict=True)
     )
     alt = f"Stacked bars of memory by cause for {model}. {values}."
@@ -73,27 +72,21 @@ def _plot(name: str, model: str, known: list[Variant]) -> style.Plot:
 def _bar(axis, y_in: float, cell: MeasuredCell, *, step: float, widest: float) -> None:
     left = 0.0
     for (_, hue, _), part in zip(CAUSES, _parts(cell), strict=True):
-        axis.barh(
-            y_in, part / step, 0.64 * ROW_IN, left=left / step, color=hue, edgecolor="white", linewidth=0.6
-        )
+        axis.barh(y_in, part / step, 0.64 * ROW_IN, left=left / step, color=hue, edgecolor="white", linewidth=0.6)
         if part > 0.10 * widest:
             number = bytes_text(part).split(" ")[0] if part >= step else f"{part / step:.2f}"
             ink = style.INK if hue in LIGHT else "white"
             axis.text((left + part / 2) / step, y_in, number, ha="center", va="center", fontsize=9, color=ink)
         left += part
     tip = (left / step, y_in)
-    axis.annotate(
-        bytes_text(left), tip, (5, 0), textcoords="offset points", va="center", fontsize=10, fontweight="bold"
-    )
+    axis.annotate(bytes_text(left), tip, (5, 0), textcoords="offset points", va="center", fontsize=10, fontweight="bold")
 
 
 def _legend(figure) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(color=hue, label=label) for label, hue, _ in CAUSES]
-    figure.legend(
-        handles=handles, loc="lower left", ncols=4, columnspacing=1.1, handlelength=1.0, handletextpad=0.5
-    )
+    figure.legend(handles=handles, loc="lower left", ncols=4, columnspacing=1.1, handlelength=1.0, handletextpad=0.5)
 
 
 def _title(known: list[Variant]) -> str:

@@ -77,9 +77,7 @@ def _interval(axis, variant: Variant, y_in: float) -> None:
     axis.plot(value, y_in, "o", color=hue, markersize=8, markeredgecolor="white")
     state = variant.heldout.state
     text = "  ".join((*_text(variant), *([state] if state != "VALID" else [])))
-    axis.annotate(
-        text, (_ends(variant)[1], y_in), (9, 0), textcoords="offset points", va="center", fontsize=10
-    )
+    axis.annotate(text, (_ends(variant)[1], y_in), (9, 0), textcoords="offset points", va="center", fontsize=10)
 
 
 def _off_the_axis(axis, variant: Variant, y_in: float) -> None:
@@ -102,16 +100,11 @@ def _axis_end(known: list[Variant]) -> float:
 
 
 def _caption(known: list[Variant]) -> str:
-    counts = [
-        v.quality("num_scored_tokens").median or v.quality("perplexity_change_pct").num_samples for v in known
-    ]
+    counts = [v.quality("num_scored_tokens").median or v.quality("perplexity_change_pct").num_samples for v in known]
     tokens = " and ".join(dict.fromkeys(grouped(num) for num in counts))
     best = known[0].quality("perplexity").median
     tail = f" {known[0].head.name} reaches a perplexity of {significant(best, 4)}." if best else ""
-    return (
-        f"Point: change; bar: 95 % interval, paired by token against BF16; n = {tokens} tokens, "
-        f"scored once.{tail}"
-    )
+    return f"Point: change; bar: 95 % interval, paired by token against BF16; n = {tokens} tokens, scored once.{tail}"
 
 
 def _title(known: list[Variant]) -> str:

@@ -14,8 +14,7 @@ from harness.report.variants import Variant, baseline_of
 
 THROUGHPUT, TTFT = "output_throughput", "median_ttft_ms"
 MEANING = {
-    THROUGHPUT: "Output tokens/s = tokens out / wall time from first submit to last token, prefill included. "
-    "Higher is better.",
+    THROUGHPUT: "Output tokens/s = tokens out / wall time from first submit to last token, prefill included. Higher is better.",
     TTFT: "Median over the requests of a repeat, from submit to first token. Lower is better.",
 }
 AXIS = {THROUGHPUT: "output tokens/s", TTFT: "time to first token, ms"}
@@ -27,12 +26,7 @@ def draw(everyone: Sequence[Variant]) -> Iterator[style.Plot | style.Skipped]:
     for model in dict.fromkeys(variant.head.model for variant in everyone):
         ours = [variant for variant in everyone if variant.head.model == model and variant.requests]
         for metric in (THROUGHPUT, TTFT):
-            cells = [
-                cell
-                for variant in ours
-                for cell in variant.requests
-                if cell.number(metric).median is not None
-            ]
+            cells = [cell for variant in ours for cell in variant.requests if cell.number(metric).median is not None]
             name = style.slug(KIND[metric], model)
             if not cells:
                 yield style.Skipped(name, f"no cell of {model} measured {metric}")
@@ -46,9 +40,7 @@ def _plot(name: str, model: str, ours: list[Variant], cells: list[MeasuredCell],
     png = draw_bars(title, ours, metric, axis_label=AXIS[metric], note=note)
     repeats = sorted({cell.number(metric).num_repeats for cell in cells})
     size = f"n = {repeats[0]}" if len(repeats) == 1 else f"n = {repeats[0]} to {repeats[-1]}"
-    caption = (
-        f"{MEANING[metric]} Bars: median over the repeats ({size}); error bars: min–max over the repeats."
-    )
+    caption = f"{MEANING[metric]} Bars: median over the repeats ({size}); error bars: min–max over the repeats."
     values = "; ".join(
         f"{cell.target}, {cell.name} {cell.method}, {cell.workload}: "
         f"{quantity(cell.number(metric).median, cell.number(metric).unit)}"

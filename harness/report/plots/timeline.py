@@ -130,16 +130,11 @@ def _legend(figure) -> None:
         Patch(color=PREFILL_COLOR, label="submit to first token"),
         Patch(facecolor=style.color("bf16"), label="first to last token (color of the format)"),
     ]
-    figure.legend(
-        handles=handles, loc="lower left", ncols=3, columnspacing=1.2, handlelength=1.0, handletextpad=0.5
-    )
+    figure.legend(handles=handles, loc="lower left", ncols=3, columnspacing=1.2, handlelength=1.0, handletextpad=0.5)
 
 
 def _title(lanes: list[Lane]) -> str:
-    shares = [
-        100 * sum(s[2] - s[0] for s in lane.spans) / max(sum(s[3] - s[0] for s in lane.spans), 1e-12)
-        for lane in lanes
-    ]
+    shares = [100 * sum(s[2] - s[0] for s in lane.spans) / max(sum(s[3] - s[0] for s in lane.spans), 1e-12) for lane in lanes]
     low, high = f"{min(shares):.0f}", f"{max(shares):.0f}"
     span = low if low == high else f"{low} to {high}"
     return f"{lanes[0].cell.workload}: {span} % of the requests' time passes before their first token"

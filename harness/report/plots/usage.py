@@ -118,9 +118,7 @@ def _draw_heat(figure, axis, heat: Heat) -> None:
 
 
 def _annotate(axis, image, heat: Heat) -> None:
-    for (row, column), value in [
-        ((r, c), v) for r, line in enumerate(heat.values) for c, v in enumerate(line)
-    ]:
+    for (row, column), value in [((r, c), v) for r, line in enumerate(heat.values) for c, v in enumerate(line)]:
         red, green, blue, _ = image.cmap(image.norm(value))
         is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         text = signed(value, 1 if heat.high >= 1 else 2) if heat.is_difference else f"{value:.0f}"

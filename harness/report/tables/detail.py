@@ -57,10 +57,7 @@ def speed_table(everyone: Sequence[Variant]) -> Table:
     groups = [
         Group(
             label,
-            tuple(
-                (precision_entry(cell), _workload(cell), *(notes.entry(cell.number(m)) for m in SPEED))
-                for _, cell in found
-            ),
+            tuple((precision_entry(cell), _workload(cell), *(notes.entry(cell.number(m)) for m in SPEED)) for _, cell in found),
         )
         for label, found in rows.items()
     ]
@@ -81,8 +78,7 @@ def memory_table(everyone: Sequence[Variant]) -> Table:
         Group(
             label,
             tuple(
-                (precision_entry(cell), Entry(cell.workload), *(_bytes(cell, m, notes) for m in MEMORY))
-                for _, cell in found
+                (precision_entry(cell), Entry(cell.workload), *(_bytes(cell, m, notes) for m in MEMORY)) for _, cell in found
             ),
         )
         for label, found in rows.items()
@@ -102,12 +98,9 @@ def quality_table(everyone: Sequence[Variant]) -> Table:
     groups: dict[str, list] = {}
     for variant in everyone:
         entries = [
-            change_entry(variant, notes) if m == "perplexity_change_pct" else _quality(variant, m, notes)
-            for m in QUALITY
+            change_entry(variant, notes) if m == "perplexity_change_pct" else _quality(variant, m, notes) for m in QUALITY
         ]
-        groups.setdefault(group_label(variant, everyone), []).append(
-            (precision_entry(variant.head), *entries)
-        )
+        groups.setdefault(group_label(variant, everyone), []).append((precision_entry(variant.head), *entries))
     return table(
         "Quality on the held-out text. The interval of the change is paired by token against BF16.",
         ("Weights × activations", *QUALITY.values()),

@@ -64,9 +64,7 @@ def layers_table(cells: Sequence[MeasuredCell]) -> Table:
                 (Entry(f"layer {layer['layer']}"), *(_figure(layer.get(key), key) for key in LAYER_METRICS))
                 for layer in experts.get("layers") or ()
             )
-            groups.append(
-                Group(f"{cell.target} · {cell.model} · {cell.name} ({cell.method}) · {cell.workload}", rows)
-            )
+            groups.append(Group(f"{cell.target} · {cell.model} · {cell.name} ({cell.method}) · {cell.workload}", rows))
     return table("Expert usage by layer.", ("Layer", *LAYER_METRICS.values()), groups, folded=True)
 
 
@@ -81,9 +79,7 @@ def cache_table(cells: Sequence[MeasuredCell]) -> Table:
             (Entry(str(slots)), Entry(*bytes_text(budget).split(" ")), *_hits(found, notes))
             for (slots, budget), found in sorted(sizes.items())
         )
-        groups.append(
-            Group(f"{cell.target} · {cell.model} · {cell.name} ({cell.method}) · {cell.workload}", rows)
-        )
+        groups.append(Group(f"{cell.target} · {cell.model} · {cell.name} ({cell.method}) · {cell.workload}", rows))
     return table(
         "Expert cache: share of accesses that find their expert resident, replayed on the recorded routing. "
         "Belady knows the future: no policy can beat it.",

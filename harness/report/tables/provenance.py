@@ -17,9 +17,7 @@ def machines_table(runs: Sequence[LoadedRun]) -> Table:
     """A row a fact, a column a run."""
     notes = Footnotes()
     facts = [_run_facts(run) | _machine_facts(run) for run in runs]
-    rows = tuple(
-        (Entry(key, tone="head"), *(_entry(found[key], notes) for found in facts)) for key in facts[0]
-    )
+    rows = tuple((Entry(key, tone="head"), *(_entry(found[key], notes) for found in facts)) for key in facts[0])
     return table("What ran where.", ("Fact", *(run.run_id for run in runs)), [Group("", rows)], notes)
 
 

@@ -91,9 +91,7 @@ def change_entry(variant: Variant, notes: Footnotes) -> Entry:
         return notes.dash(change.reason)
     low, high = (variant.quality(f"perplexity_change_{end}_pct").median for end in ("low", "high"))
     decimals = change_decimals(change.median, low, high)
-    interval = (
-        "" if low is None or high is None else f"95 %: {signed(low, decimals)} to {signed(high, decimals)}, "
-    )
+    interval = "" if low is None or high is None else f"95 %: {signed(low, decimals)} to {signed(high, decimals)}, "
     tokens = variant.quality("num_scored_tokens").median or change.num_samples
     return Entry(signed(change.median, decimals), "%", f"{interval}n = {grouped(tokens)} tokens")
 
@@ -133,10 +131,7 @@ def machines_table(everyone: Sequence[Variant]) -> Table | None:
         Group(
             label,
             tuple(
-                tuple(
-                    row.get(name) or notes.dash(f"not planned or not run on {name}")
-                    for name in ("", *targets)
-                )
+                tuple(row.get(name) or notes.dash(f"not planned or not run on {name}") for name in ("", *targets))
                 for row in rows.values()
             ),
         )

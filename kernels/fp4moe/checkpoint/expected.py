@@ -38,9 +38,7 @@ class Sizes:
         """Parse; CheckpointError naming `place` and key for another architecture or a bad number."""
         model_type = config.get("model_type", "mixtral")
         if model_type != "mixtral":
-            raise CheckpointError(
-                f"{place}: model_type: must be 'mixtral' (got {model_type!r}); use a Mixtral checkpoint"
-            )
+            raise CheckpointError(f"{place}: model_type: must be 'mixtral' (got {model_type!r}); use a Mixtral checkpoint")
         num_heads = _positive(config, "num_attention_heads", place)
         hidden = _positive(config, "hidden_size", place)
         defaults = {"num_key_value_heads": num_heads, "head_dim": hidden // num_heads}
@@ -104,7 +102,5 @@ def expert_module(layer: int, expert: int, matrix: str) -> str:
 def _positive(config: dict, key: str, place: str) -> int:
     value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(
-            f"{place}: {key}: must be an integer of at least 1 (got {value!r}); repair config.json"
-        )
+        raise CheckpointError(f"{place}: {key}: must be an integer of at least 1 (got {value!r}); repair config.json")
     return value

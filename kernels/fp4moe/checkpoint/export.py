@@ -107,25 +107,17 @@ def _checked_method(checkpoint: Checkpoint, storage: Storage, method: str | None
     fmt = weight_format(storage.weight_format)
     if checkpoint.storage == UNQUANTIZED.name:
         if method is not None and method not in fmt.methods:
-            raise CheckpointError(
-                f"export: method of {fmt.name} must be one of {', '.join(fmt.methods)} (got {method!r})"
-            )
+            raise CheckpointError(f"export: method of {fmt.name} must be one of {', '.join(fmt.methods)} (got {method!r})")
         return method or fmt.default_method
     stored = STORAGES[checkpoint.storage].weight_format
     if stored != fmt.name:
-        raise CheckpointError(
-            f"{checkpoint.path}: is stored as {stored}, would lose again as {fmt.name}; start from BF16"
-        )
+        raise CheckpointError(f"{checkpoint.path}: is stored as {stored}, would lose again as {fmt.name}; start from BF16")
     if method is not None:
-        raise CheckpointError(
-            f"{checkpoint.path}: is quantized already, method must be left out (got {method!r})"
-        )
+        raise CheckpointError(f"{checkpoint.path}: is quantized already, method must be left out (got {method!r})")
     return checkpoint.expert(0, 0, GATE).method
 
 
-def _input_scales(
-    checkpoint: Checkpoint, storage: Storage, input_amax: Mapping[str, float] | None
-) -> dict[str, float] | None:
+def _input_scales(checkpoint: Checkpoint, storage: Storage, input_amax: Mapping[str, float] | None) -> dict[str, float] | None:
     """Activation scale of every expert module: from calibration, else those of the source, else None."""
     if input_amax is not None and storage.input_scale is None:
         raise CheckpointError(f"export: {storage.name} has no input scales; leave input_amax out")
@@ -147,8 +139,7 @@ def _shared_amax(input_amax: Mapping[str, float], module: str) -> float:
     for name in modules:
         if not 0 < input_amax.get(name, 0.0) < float("inf"):
             raise CheckpointError(
-                f"export: input_amax[{name!r}] must be positive (got {input_amax.get(name)}); "
-                "calibrate every expert"
+                f"export: input_amax[{name!r}] must be positive (got {input_amax.get(name)}); calibrate every expert"
             )
     return max(input_amax[name] for name in modules)
 

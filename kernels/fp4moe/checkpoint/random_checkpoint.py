@@ -28,9 +28,7 @@ def write_random(folder: Path | str, config: dict, seed: int, *, max_shard_bytes
     generator = torch.Generator().manual_seed(seed)
     writer = ShardWriter(folder, max_shard_bytes, {})
     for name, shape in sizes.plain_shapes().items():
-        writer.add(
-            name, torch.ones(shape, dtype=torch.bfloat16) if len(shape) == 1 else _normal(shape, generator)
-        )
+        writer.add(name, torch.ones(shape, dtype=torch.bfloat16) if len(shape) == 1 else _normal(shape, generator))
     for layer, expert in sizes.experts():
         for matrix in EXPERT_MATRICES:
             name = f"{expert_module(layer, expert, matrix)}.weight"

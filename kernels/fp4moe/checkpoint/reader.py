@@ -82,9 +82,7 @@ class Checkpoint:
     def expert(self, layer: int, expert: int, matrix: str) -> QuantizedTensor:
         """One checked expert matrix ("w1", "w2" or "w3") as stored; format bf16 where not quantized."""
         if matrix not in EXPERT_MATRICES:
-            raise CheckpointError(
-                f"expert: matrix must be one of {', '.join(EXPERT_MATRICES)} (got {matrix!r})"
-            )
+            raise CheckpointError(f"expert: matrix must be one of {', '.join(EXPERT_MATRICES)} (got {matrix!r})")
         return self._matrix(expert_module(layer, expert, matrix), self.sizes.expert_shape(matrix))
 
     def layer_experts(self, layer: int) -> tuple[QuantizedTensor, QuantizedTensor]:
@@ -114,9 +112,7 @@ class Checkpoint:
         for layer, expert in self.sizes.experts():
             for matrix in EXPERT_MATRICES:
                 modules[expert_module(layer, expert, matrix)] = self.sizes.expert_shape(matrix)
-        self._raise_first(
-            [p for module, shape in modules.items() for p in self._module_problems(module, shape)]
-        )
+        self._raise_first([p for module, shape in modules.items() for p in self._module_problems(module, shape)])
 
     def sha256(self) -> str:
         """Hash of names, dtypes, shapes and bytes of all tensors; does not depend on how they are sharded."""
@@ -170,9 +166,7 @@ class Checkpoint:
 
     def _part_problems(self, module: str, shape: tuple[int, int], storage: Storage) -> list[str]:
         parts = storage.parts(shape)
-        return [
-            p for part in parts for p in self._problems(f"{module}.{part.suffix}", part.dtypes, part.shapes)
-        ]
+        return [p for part in parts for p in self._problems(f"{module}.{part.suffix}", part.dtypes, part.shapes)]
 
     def _problems(self, name: str, dtypes: tuple[str, ...], shapes: tuple[tuple[int, ...], ...]) -> list[str]:
         if name not in self.shards.tensors:
@@ -189,6 +183,4 @@ class Checkpoint:
         if problems:
             more = len(problems) - _SHOWN_PROBLEMS
             lines = problems[:_SHOWN_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
-            raise CheckpointError(
-                "\n".join(lines) + "\ncompare config.json with the files, or download them again"
-            )
+            raise CheckpointError("\n".join(lines) + "\ncompare config.json with the files, or download them again")

@@ -56,9 +56,7 @@ class Shards:
     def find(self, name: str) -> StoredTensor:
         """The tensor called `name`, or a CheckpointError."""
         if name not in self.tensors:
-            raise CheckpointError(
-                f"{self.folder}: {name}: missing ({len(self.tensors)} other tensors are present)"
-            )
+            raise CheckpointError(f"{self.folder}: {name}: missing ({len(self.tensors)} other tensors are present)")
         return self.tensors[name]
 
     def read(self, name: str) -> Tensor:
@@ -67,9 +65,7 @@ class Shards:
         try:
             return self.handles[file].get_tensor(name)
         except SafetensorError as error:
-            raise CheckpointError(
-                f"{file}: {name}: cannot be read ({error}); download the file again"
-            ) from error
+            raise CheckpointError(f"{file}: {name}: cannot be read ({error}); download the file again") from error
 
     def metadata(self, name: str) -> dict[str, str]:
         """The free-form metadata of the file that holds `name`."""
@@ -98,9 +94,7 @@ def _files(folder: Path) -> dict[Path, list[str] | None]:
     if (folder / INDEX).is_file():
         weight_map = read_json(folder / INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(
-                f"{folder / INDEX}: weight_map: must map tensors to files (got {weight_map!r})"
-            )
+            raise CheckpointError(f"{folder / INDEX}: weight_map: must map tensors to files (got {weight_map!r})")
         files: dict[Path, list[str] | None] = {}
         for name, file in weight_map.items():
             files.setdefault(folder / file, []).append(name)
@@ -108,9 +102,7 @@ def _files(folder: Path) -> dict[Path, list[str] | None]:
     if (folder / SINGLE).is_file():
         return {folder / SINGLE: None}
     found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-    raise CheckpointError(
-        f"{folder}: must hold {SINGLE} or {INDEX} (found {found}); convert the weights to safetensors"
-    )
+    raise CheckpointError(f"{folder}: must hold {SINGLE} or {INDEX} (found {found}); convert the weights to safetensors")
 
 
 def _open(file: Path) -> safe_open:
@@ -120,6 +112,5 @@ def _open(file: Path) -> safe_open:
         raise CheckpointError(f"{file}: no such file, but {INDEX} names it; download it") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{file}: is cut short or not safetensors ({error}; {file.stat().st_size} bytes); "
-            "download it again"
+            f"{file}: is cut short or not safetensors ({error}; {file.stat().st_size} bytes); download it again"
         ) from error

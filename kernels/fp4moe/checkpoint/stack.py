@@ -80,9 +80,7 @@ def _row_tensor_scale(q: QuantizedTensor) -> Tensor:
     return q.tensor_scale if q.has_row_tensor_scales else q.tensor_scale.expand(q.shape[0])
 
 
-def _with_equal_tensor_scale(
-    a: QuantizedTensor, b: QuantizedTensor
-) -> tuple[QuantizedTensor, QuantizedTensor]:
+def _with_equal_tensor_scale(a: QuantizedTensor, b: QuantizedTensor) -> tuple[QuantizedTensor, QuantizedTensor]:
     """Both unchanged unless a power of two moves one to the other's tensor scale exactly."""
     if a.tensor_scale is None or a.tensor_scale.ndim or b.tensor_scale.ndim:
         return a, b

@@ -59,9 +59,7 @@ class Storage:
             parts.append(Part(self.tensor_scale, ("F32",), ((), (1,))))
         return tuple(parts)
 
-    def load(
-        self, tensors: dict[str, Tensor], shape: tuple[int, int], method: str, name: str
-    ) -> QuantizedTensor:
+    def load(self, tensors: dict[str, Tensor], shape: tuple[int, int], method: str, name: str) -> QuantizedTensor:
         """The stored tensors of one matrix, by suffix, as a QuantizedTensor; `name` is for errors."""
         codes = tensors[self.codes]
         scales = None if self.scales is None else tensors[self.scales]
@@ -71,14 +69,10 @@ class Storage:
             scales = _checked_exponents(scales.view(torch.uint8), f"{name}.{self.scales}")
         elif self.weight_format == "fp8":
             _require(codes.float().isfinite(), codes, f"{name}.{self.codes}")
-            scales = (
-                _positive(scales, f"{name}.{self.scales}").reshape(-1, 1).expand(shape[0], 1).contiguous()
-            )
+            scales = _positive(scales, f"{name}.{self.scales}").reshape(-1, 1).expand(shape[0], 1).contiguous()
         tensor_scale = None
         if self.tensor_scale is not None:
-            tensor_scale = self._inverted(
-                _positive(tensors[self.tensor_scale], f"{name}.{self.tensor_scale}")
-            ).reshape(())
+            tensor_scale = self._inverted(_positive(tensors[self.tensor_scale], f"{name}.{self.tensor_scale}")).reshape(())
         return QuantizedTensor(self.weight_format, method, shape, codes, scales, tensor_scale)
 
     def store(self, q: QuantizedTensor) -> dict[str, Tensor]:
@@ -100,9 +94,7 @@ class Storage:
 
     def _scalar(self, multiplier: Tensor) -> Tensor:
         shape = (1,) if self.is_reciprocal else ()
-        return (
-            self._inverted(multiplier).reshape(shape).clone()
-        )  # gate and up share theirs; safetensors forbids that
+        return self._inverted(multiplier).reshape(shape).clone()  # gate and up share theirs; safetensors forbids that
 
     def _inverted(self, scale: Tensor) -> Tensor:
         return scale.reciprocal() if self.is_reciprocal else scale

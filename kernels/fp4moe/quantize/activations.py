@@ -39,9 +39,7 @@ def quantize_activation(x: Tensor, format: str) -> QuantizedTensor:
     if fmt.scale_element is not None:
         amax = x.abs().amax(-1)
         if not amax.isfinite().all():
-            raise FormatError(
-                f"activation: must be finite for {format} (got {float(amax.max())}); use bf16 to debug"
-            )
+            raise FormatError(f"activation: must be finite for {format} (got {float(amax.max())}); use bf16 to debug")
         scale = nvfp4.tensor_scale_of(amax) if fmt.has_tensor_scale else None
     return quantize_matrices(x, fmt, "none" if fmt.name == "bf16" else "absmax", scale)
 

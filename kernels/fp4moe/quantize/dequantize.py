@@ -51,6 +51,4 @@ def _byte_table(element: str, device: str) -> Tensor:
 
 def _decode_bytes(packed: Tensor, element: str) -> Tensor:
     entries = _byte_table(element, str(packed.device)).index_select(0, packed.flatten().int())
-    return entries.view(torch.float32).view(
-        *packed.shape[:-1], packed.shape[-1] * 8 // element_format(element).bits
-    )
+    return entries.view(torch.float32).view(*packed.shape[:-1], packed.shape[-1] * 8 // element_format(element).bits)

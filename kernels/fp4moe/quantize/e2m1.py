@@ -17,9 +17,7 @@ _CODE_BY_DOUBLE = [0, 1, 2, 3, 4, 0, 5, 0, 6, 0, 0, 0, 7]
 
 def round_magnitude(magnitude: Tensor) -> Tensor:
     """Nearest E2M1 magnitude of finite float32 numbers >= 0, any shape."""
-    power = (magnitude.view(torch.int32) & _EXPONENT_MASK).view(
-        torch.float32
-    )  # 2^floor(log2 x), 0 for subnormals
+    power = (magnitude.view(torch.int32) & _EXPONENT_MASK).view(torch.float32)  # 2^floor(log2 x), 0 for subnormals
     step = power.clamp_(1.0, 4.0).mul_(0.5)
     return magnitude.div(step).round_().mul_(step).clamp_(max=E2M1_MAX)
 

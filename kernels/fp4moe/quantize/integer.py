@@ -20,9 +20,7 @@ _BF16_MAX = torch.finfo(torch.bfloat16).max
 _INT4_CANDIDATES = 32
 
 
-def quantize_rows_int4(
-    rows_RK: Tensor, method: str, tensor_scale_R: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def quantize_rows_int4(rows_RK: Tensor, method: str, tensor_scale_R: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """float32 [R, K] -> (uint8 codes [R, K], bfloat16 scales [R, K // 32])."""
     blocks_BK = rows_RK.view(-1, INT4_BLOCK)
     amax_B = blocks_BK.abs().amax(-1)
@@ -32,27 +30,19 @@ def quantize_rows_int4(
             candidate_B = _to_bf16_scale(amax_B / _INT4_MAX * (1 - 0.5 * step / _INT4_CANDIDATES), amax_B)
             scale_B = _better(blocks_BK, scale_B, candidate_B, _round_int4)
     codes = _round_int4(blocks_BK, scale_B).to(torch.int8).view(torch.uint8) & 0xF
-    return codes.view(rows_RK.shape), scale_B.to(torch.bfloat16).view(
-        len(rows_RK), rows_RK.shape[1] // INT4_BLOCK
-    )
+    return codes.view(rows_RK.shape), scale_B.to(torch.bfloat16).view(len(rows_RK), rows_RK.shape[1] // INT4_BLOCK)
 
 
-def quantize_rows_ternary(
-    rows_RK: Tensor, method: str, tensor_scale_R: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def quantize_rows_ternary(rows_RK: Tensor, method: str, tensor_scale_R: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """float32 [R, K] -> (uint8 codes [R, K], bfloat16 scales [R, K // 64])."""
     blocks_BK = rows_RK.view(-1, TERNARY_BLOCK)
     amax_B = blocks_BK.abs().amax(-1)
     scale_B = _to_bf16_scale(amax_B, amax_B)
     if method == "search":
-        scale_B = _better(
-            blocks_BK, scale_B, _to_bf16_scale(_ternary_optimum(blocks_BK), amax_B), _round_ternary
-        )
+        scale_B = _better(blocks_BK, scale_B, _to_bf16_scale(_ternary_optimum(blocks_BK), amax_B), _round_ternary)
     values_BK = _round_ternary(blocks_BK, scale_B)
     codes = values_BK.abs().to(torch.uint8) | (blocks_BK.signbit().to(torch.uint8) << 1)
-    return codes.view(rows_RK.shape), scale_B.to(torch.bfloat16).view(
-        len(rows_RK), rows_RK.shape[1] // TERNARY_BLOCK
-    )
+    return codes.view(rows_RK.shape), scale_B.to(torch.bfloat16).view(len(rows_RK), rows_RK.shape[1] // TERNARY_BLOCK)
 
 
 def _ternary_optimum(blocks_BK: Tensor) -> Tensor:

@@ -28,9 +28,7 @@ _START, _END = -1, -4
 _RELATIVE_MAX = 149 - 127  # a block of FP32's smallest subnormal, 2^-149, still has scale 2^-127
 
 
-def quantize_rows(
-    rows_RK: Tensor, method: str, tensor_scale_R: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def quantize_rows(rows_RK: Tensor, method: str, tensor_scale_R: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """float32 [R, K] -> (uint8 codes [R, K], uint8 E8M0 scales [R, B])."""
     num_rows, num_columns = rows_RK.shape
     blocks_BK = rows_RK.view(-1, BLOCK)

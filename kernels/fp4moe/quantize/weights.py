@@ -51,9 +51,7 @@ def quantize_weight(
     fmt = weight_format(format)
     method = fmt.default_method if method is None else method
     if method not in fmt.methods:
-        raise FormatError(
-            f"{name}: method of {format} must be one of {', '.join(fmt.methods)} (got {method!r})"
-        )
+        raise FormatError(f"{name}: method of {format} must be one of {', '.join(fmt.methods)} (got {method!r})")
     if w.ndim < 2 or not w.is_floating_point():
         raise FormatError(f"{name}: must be floating point [..., N, K] (got {w.dtype} {tuple(w.shape)})")
     check_block(w.shape[-1], fmt, name)
@@ -64,9 +62,7 @@ def quantize_weight(
     return quantize_matrices(w, fmt, method, scale)
 
 
-def quantize_matrices(
-    w: Tensor, fmt: WeightFormat, method: str, tensor_scale: Tensor | None
-) -> QuantizedTensor:
+def quantize_matrices(w: Tensor, fmt: WeightFormat, method: str, tensor_scale: Tensor | None) -> QuantizedTensor:
     """Checked `w` [..., N, K] with its tensor scale [...] or [..., N] already chosen."""
     rows = w.reshape(-1, w.shape[-1])
     row_scale = None
@@ -78,9 +74,7 @@ def quantize_matrices(
     for first in range(0, max(len(rows), 1), rows_a_chunk):
         part = slice(first, first + rows_a_chunk)
         chunk_scale = None if row_scale is None else row_scale[part]
-        chunk_codes, chunk_scales = ROW_QUANTIZERS[fmt.name](
-            rows[part].float().contiguous(), method, chunk_scale
-        )
+        chunk_codes, chunk_scales = ROW_QUANTIZERS[fmt.name](rows[part].float().contiguous(), method, chunk_scale)
         codes.append(pack(chunk_codes, fmt.element_bits) if chunk_codes.dtype == torch.uint8 else chunk_codes)
         scales.append(chunk_scales)
     shape = tuple(w.shape)
@@ -114,7 +108,5 @@ def _tensor_scale(amax: Tensor, given: Tensor | float | None, name: str) -> Tens
         return nvfp4.tensor_scale_of(amax)
     scale = torch.as_tensor(given, dtype=torch.float32, device=amax.device).expand(amax.shape).clone()
     if not (scale.isfinite() & (scale > 0)).all():
-        raise FormatError(
-            f"{name}: tensor_scale must be positive and finite (got {given}); use amax / (6 * 448)"
-        )
+        raise FormatError(f"{name}: tensor_scale must be positive and finite (got {given}); use amax / (6 * 448)")
     return scale

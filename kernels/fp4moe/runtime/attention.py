@@ -26,9 +26,7 @@ class WholeSequences:
     batch: int
 
     def __call__(self, layer: int, queries_NHd: Tensor, keys_NGd: Tensor, values_NGd: Tensor) -> Tensor:
-        q, k, v = (
-            x.unflatten(0, (self.batch, -1)).transpose(1, 2) for x in (queries_NHd, keys_NGd, values_NGd)
-        )
+        q, k, v = (x.unflatten(0, (self.batch, -1)).transpose(1, 2) for x in (queries_NHd, keys_NGd, values_NGd))
         return _causal(q, k, v).transpose(1, 2).flatten(0, 1)
 
 
@@ -41,9 +39,7 @@ class PromptIntoCache:
 
     def __call__(self, layer: int, queries_NHd: Tensor, keys_NGd: Tensor, values_NGd: Tensor) -> Tensor:
         keys_GTd, values_GTd = self.cache.write_prompt(layer, self.slot, keys_NGd, values_NGd)
-        out = _causal(
-            queries_NHd.transpose(0, 1).unsqueeze(0), keys_GTd.unsqueeze(0), values_GTd.unsqueeze(0)
-        )
+        out = _causal(queries_NHd.transpose(0, 1).unsqueeze(0), keys_GTd.unsqueeze(0), values_GTd.unsqueeze(0))
         return out.squeeze(0).transpose(0, 1)
 
 

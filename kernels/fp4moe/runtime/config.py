@@ -42,13 +42,10 @@ class MixtralConfig:
                 raise CheckpointError(f"config: {name}: must be at least 1 (got {getattr(self, name)})")
         if self.num_heads % self.num_kv_heads:
             raise CheckpointError(
-                f"config: num_heads: must be a multiple of num_kv_heads={self.num_kv_heads} "
-                f"(got {self.num_heads})"
+                f"config: num_heads: must be a multiple of num_kv_heads={self.num_kv_heads} (got {self.num_heads})"
             )
         if self.head_dim % 2:
-            raise CheckpointError(
-                f"config: head_dim: must be even for rotary embeddings (got {self.head_dim})"
-            )
+            raise CheckpointError(f"config: head_dim: must be even for rotary embeddings (got {self.head_dim})")
         if not 1 <= self.top_k <= self.num_experts <= 256:
             raise CheckpointError(
                 "config: top_k and num_experts: must satisfy 1 <= top_k <= num_experts <= 256 "
@@ -61,9 +58,7 @@ class MixtralConfig:
         path = Path(path)
         path = path / "config.json" if path.is_dir() else path
         if not path.is_file():
-            raise CheckpointError(
-                f"{path}: no such file; a checkpoint folder holds config.json beside its weights"
-            )
+            raise CheckpointError(f"{path}: no such file; a checkpoint folder holds config.json beside its weights")
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
@@ -95,9 +90,7 @@ class MixtralConfig:
                 eos_token_ids=_as_tuple(raw.get("eos_token_id")),
             )
         except KeyError as error:
-            raise CheckpointError(
-                f"{place}: {error.args[0]}: missing; a Mixtral config.json has it"
-            ) from error
+            raise CheckpointError(f"{place}: {error.args[0]}: missing; a Mixtral config.json has it") from error
 
 
 def _refuse_unsupported(raw: dict[str, Any], rope: dict[str, Any], place: str) -> None:
@@ -111,8 +104,7 @@ def _refuse_unsupported(raw: dict[str, Any], rope: dict[str, Any], place: str) -
     for key, found, supported in expected:
         if found != supported:
             raise CheckpointError(
-                f"{place}: {key}: must be {supported!r} (got {found!r}); "
-                "this runtime computes plain Mixtral decoders only"
+                f"{place}: {key}: must be {supported!r} (got {found!r}); this runtime computes plain Mixtral decoders only"
             )
 
 

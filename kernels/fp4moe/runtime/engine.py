@@ -79,9 +79,7 @@ class Engine:
     def submit(self, request: Request) -> None:
         """Queue a request; EngineError, without any effect, when it can never be served."""
         if request.request_id in self.request_numbers:
-            raise EngineError(
-                f"request {request.request_id!r}: request_id must be new to this engine (submitted before)"
-            )
+            raise EngineError(f"request {request.request_id!r}: request_id must be new to this engine (submitted before)")
         check_request(request, max_context=self._max_context, vocab_size=self._model.config.vocab_size)
         self.request_numbers[request.request_id] = len(self.request_numbers)
         self._waiting.append(request)
@@ -95,9 +93,7 @@ class Engine:
             if request.request_id == request_id:
                 self._waiting.remove(request)
                 return
-        raise EngineError(
-            f"request {request_id!r}: must be waiting or running to be cancelled; it is neither"
-        )
+        raise EngineError(f"request {request_id!r}: must be waiting or running to be cancelled; it is neither")
 
     def step(self) -> StepResult:
         """One prefill or one decode; EngineError when there is nothing to do."""
@@ -132,9 +128,7 @@ class Engine:
         runs = list(self._running.values())
         self._begin_recording("decode", runs, num_tokens_each=1)
         columns = zip(*((run.last_token, run.num_cached, run.slot) for run in runs), strict=True)
-        tokens_B, positions_B, slots_B = (
-            torch.tensor(column, device=self._model.device) for column in columns
-        )
+        tokens_B, positions_B, slots_B = (torch.tensor(column, device=self._model.device) for column in columns)
         logits_BV = self._model.decode(tokens_B, positions_B, slots_B, self._cache, recorder=self._recorder)
         for run in runs:
             run.num_cached += 1
@@ -145,9 +139,7 @@ class Engine:
         greedy_B = logits_BV.argmax(dim=-1).tolist()
         for row, run in enumerate(runs):
             sampling = run.request.sampling
-            run.last_token = (
-                greedy_B[row] if sampling.is_greedy else sample(logits_BV[row], sampling, run.generator)
-            )
+            run.last_token = greedy_B[row] if sampling.is_greedy else sample(logits_BV[row], sampling, run.generator)
             run.num_emitted += 1
 
     def _is_finished(self, run: _Running) -> bool:
@@ -157,7 +149,5 @@ class Engine:
 
     def _begin_recording(self, phase: str, runs: list[_Running], *, num_tokens_each: int) -> None:
         if self._recorder is not None:
-            numbers = [
-                self.request_numbers[run.request.request_id] for run in runs for _ in range(num_tokens_each)
-            ]
+            numbers = [self.request_numbers[run.request.request_id] for run in runs for _ in range(num_tokens_each)]
             self._recorder.begin_step(phase, len(numbers), self._num_steps, requests=numbers)

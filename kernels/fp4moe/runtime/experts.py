@@ -16,17 +16,13 @@ from fp4moe.precision import Precision
 from fp4moe.quantize import quantize_weight
 
 
-def prepare_gate_up(
-    gate: QuantizedTensor, up: QuantizedTensor, precision: Precision, *, name: str
-) -> QuantizedTensor:
+def prepare_gate_up(gate: QuantizedTensor, up: QuantizedTensor, precision: Precision, *, name: str) -> QuantizedTensor:
     """[F, D] and [F, D] -> [2F, D] in `precision.weights`; `name` is how errors call the pair.
 
     Raises CheckpointError when they are quantized in another format than asked for.
     """
     if gate.format == up.format == "bf16":
-        return quantize_weight(
-            torch.cat([gate.codes, up.codes]), precision.weights, precision.method, name=name
-        )
+        return quantize_weight(torch.cat([gate.codes, up.codes]), precision.weights, precision.method, name=name)
     for part in (gate, up):
         _check_stored(part, precision, name)
     return stack_gate_up(gate, up)

@@ -44,9 +44,7 @@ def kv_torch_dtype(kv_dtype: str) -> torch.dtype:
 class KVCache:
     """Slotted storage. Starts as zeros: masked positions are multiplied by 0 and must be finite."""
 
-    def __init__(
-        self, config: MixtralConfig, *, max_slots: int, max_context: int, kv_dtype: str, device
-    ) -> None:
+    def __init__(self, config: MixtralConfig, *, max_slots: int, max_context: int, kv_dtype: str, device) -> None:
         shape = kv_cache_shape(config, max_slots, max_context)
         self._data = torch.zeros(shape, dtype=kv_torch_dtype(kv_dtype), device=device)
 
@@ -55,18 +53,14 @@ class KVCache:
         """Bytes held, whether slots are in use or not."""
         return self._data.nbytes
 
-    def write_prompt(
-        self, layer: int, slot: int, keys_TGd: Tensor, values_TGd: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def write_prompt(self, layer: int, slot: int, keys_TGd: Tensor, values_TGd: Tensor) -> tuple[Tensor, Tensor]:
         """Fill a slot from position 0; returns keys and values [G, T, d] as stored, float32."""
         length = keys_TGd.shape[0]
         stored = self._data[layer, :, slot, :, :length]
         stored[0], stored[1] = keys_TGd.transpose(0, 1), values_TGd.transpose(0, 1)
         return stored[0].float(), stored[1].float()
 
-    def append(
-        self, layer: int, slots_B: Tensor, positions_B: Tensor, kv_2BGd: tuple[Tensor, Tensor]
-    ) -> None:
+    def append(self, layer: int, slots_B: Tensor, positions_B: Tensor, kv_2BGd: tuple[Tensor, Tensor]) -> None:
         """Write one token of each request at its own position."""
         for part, new_BGd in zip(self._data[layer], kv_2BGd, strict=True):
             part[slots_B, :, positions_B] = new_BGd.to(part.dtype)

@@ -54,8 +54,7 @@ def load_model(
     """
     capability = Capability.of_device(device)
     choices = tuple(
-        choose(op, precision.weights, precision.activations, capability, allow_reference=allow_reference)
-        for op in OPS
+        choose(op, precision.weights, precision.activations, capability, allow_reference=allow_reference) for op in OPS
     )
     config, reader = _open(source, torch.device(device))
     layers = []
@@ -80,9 +79,7 @@ def _open(source: Path | str | RandomWeights, device: torch.device) -> tuple[Mix
     return MixtralConfig.from_dict(checkpoint.config, place=str(checkpoint.path / "config.json")), checkpoint
 
 
-def _load_layer(
-    reader: Source, index: int, num_experts: int, precision: Precision, *, device: str
-) -> LayerWeights:
+def _load_layer(reader: Source, index: int, num_experts: int, precision: Precision, *, device: str) -> LayerWeights:
     def plain(name: str) -> Tensor:
         return _plain(reader, names.layer_name(index, name), device)
 

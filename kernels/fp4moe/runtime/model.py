@@ -27,9 +27,7 @@ from fp4moe.select import Choice
 class MixtralModel:
     """Weights, config and chosen implementations; immutable after construction."""
 
-    def __init__(
-        self, config: MixtralConfig, precision: Precision, weights: ModelWeights, choices: tuple[Choice, ...]
-    ) -> None:
+    def __init__(self, config: MixtralConfig, precision: Precision, weights: ModelWeights, choices: tuple[Choice, ...]) -> None:
         self.config = config
         self.precision = precision
         self.weights = weights
@@ -58,15 +56,11 @@ class MixtralModel:
             rows = torch.arange(batch).repeat_interleave(length).tolist()
             recorder.begin_step("score", batch * length, recorder.num_steps, requests=rows)
         positions_N = torch.arange(length, device=self.device).repeat(batch)
-        x_ND = self._run_layers(
-            tokens_BT.flatten().to(self.device), positions_N, WholeSequences(batch), recorder
-        )
+        x_ND = self._run_layers(tokens_BT.flatten().to(self.device), positions_N, WholeSequences(batch), recorder)
         return self._logits(x_ND).unflatten(0, (batch, length))
 
     @torch.inference_mode()
-    def prefill(
-        self, tokens_T: Tensor, cache: KVCache, slot: int, recorder: RoutingRecorder | None = None
-    ) -> Tensor:
+    def prefill(self, tokens_T: Tensor, cache: KVCache, slot: int, recorder: RoutingRecorder | None = None) -> Tensor:
         """Write a prompt into a slot; logits [V] after its last token."""
         positions_T = torch.arange(len(tokens_T), device=self.device)
         x_TD = self._run_layers(tokens_T, positions_T, PromptIntoCache(cache, slot), recorder)
@@ -115,9 +109,7 @@ class MixtralModel:
         heads, kv_heads = config.num_heads, config.num_kv_heads
         qkv_NHd = linear(x_ND, layer.qkv_ND).unflatten(-1, (heads + 2 * kv_heads, config.head_dim))
         queries_keys = rotate(qkv_NHd[:, : heads + kv_heads], *cos_sin)
-        out_NHd = attend(
-            index, queries_keys[:, :heads], queries_keys[:, heads:], qkv_NHd[:, heads + kv_heads :]
-        )
+        out_NHd = attend(index, queries_keys[:, :heads], queries_keys[:, heads:], qkv_NHd[:, heads + kv_heads :])
         return linear(out_NHd.flatten(1), layer.output_DN)
 
     def _logits(self, x_ND: Tensor) -> Tensor:

@@ -29,9 +29,7 @@ class RoutingRecorder:
         self._steps: list[tuple[int, int, np.ndarray]] = []
         self.num_steps = 0
 
-    def begin_step(
-        self, phase: str, num_tokens: int, step: int, *, requests: Sequence[int] | None = None
-    ) -> None:
+    def begin_step(self, phase: str, num_tokens: int, step: int, *, requests: Sequence[int] | None = None) -> None:
         """`requests`: the number of the request each token belongs to; -1 for all when not given."""
         self._end_step()
         self._current = (step, PHASES.index(phase), [-1] * num_tokens if requests is None else requests)
@@ -59,9 +57,7 @@ class RoutingRecorder:
     def histogram(self, num_experts: int) -> np.ndarray:
         """int64 [L, E]: slots each expert of each layer received, over everything recorded."""
         ids = self.arrays()["expert_ids"]
-        counts = [
-            np.bincount(ids[:, layer].ravel(), minlength=num_experts) for layer in range(self._num_layers)
-        ]
+        counts = [np.bincount(ids[:, layer].ravel(), minlength=num_experts) for layer in range(self._num_layers)]
         return np.stack(counts)
 
     def _end_step(self) -> None:

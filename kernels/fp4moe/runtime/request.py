@@ -48,8 +48,7 @@ def check_request(request: Request, *, max_context: int, vocab_size: int) -> Non
     num_prompt, num_new = len(request.prompt_ids), request.max_new_tokens
     if num_prompt < 1 or num_new < 1:
         raise EngineError(
-            f"{place}: must have at least one prompt token and max_new_tokens >= 1 "
-            f"(got {num_prompt} and {num_new})"
+            f"{place}: must have at least one prompt token and max_new_tokens >= 1 (got {num_prompt} and {num_new})"
         )
     if num_prompt + num_new > max_context:
         raise EngineError(
@@ -60,6 +59,5 @@ def check_request(request: Request, *, max_context: int, vocab_size: int) -> Non
     least, most = min(request.prompt_ids), max(request.prompt_ids)
     if least < 0 or most >= vocab_size:
         raise EngineError(
-            f"{place}: prompt tokens must be in [0, {vocab_size}) (got {least} to {most}); "
-            "use this model's tokenizer"
+            f"{place}: prompt tokens must be in [0, {vocab_size}) (got {least} to {most}); use this model's tokenizer"
         )

@@ -28,9 +28,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
-            raise EngineError(
-                f"sampling.temperature: must not be negative (got {self.temperature}); 0 is greedy"
-            )
+            raise EngineError(f"sampling.temperature: must not be negative (got {self.temperature}); 0 is greedy")
         if not 0 < self.top_p <= 1:
             raise EngineError(f"sampling.top_p: must be in (0, 1] (got {self.top_p}); 1 keeps every token")
 

@@ -71,9 +71,7 @@ def _naive_moe(model: MixtralModel, layer: int, x_TD: Tensor) -> Tensor:
     y_TD = torch.zeros_like(x_TD, dtype=torch.float64)
     for token in range(x_TD.shape[0]):
         probabilities_E = torch.exp(logits_TE[token] - logits_TE[token].max())
-        experts = sorted(range(len(probabilities_E)), key=lambda e: (-float(probabilities_E[e]), e))[
-            : model.config.top_k
-        ]
+        experts = sorted(range(len(probabilities_E)), key=lambda e: (-float(probabilities_E[e]), e))[: model.config.top_k]
         total = sum(float(probabilities_E[expert]) for expert in experts)
         x_D = round_activation(x_TD[token : token + 1], activations)[0].double()
         for expert in experts:

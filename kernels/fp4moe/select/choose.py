@@ -41,9 +41,7 @@ def explain(
     table: Sequence[Implementation] = IMPLEMENTATIONS,
 ) -> tuple[tuple[Implementation, str | None], ...]:
     """Every row of `op` in order of preference, with None where it runs and the reason where it does not."""
-    return tuple(
-        (row, _refusal(row, weights, activations, capability, tokens=tokens)) for row in table if row.op == op
-    )
+    return tuple((row, _refusal(row, weights, activations, capability, tokens=tokens)) for row in table if row.op == op)
 
 
 def choose(
@@ -74,9 +72,7 @@ def choose(
     return Choice(op, chosen, tuple(refused))
 
 
-def _refusal(
-    row: Implementation, weights: str, activations: str, capability: Capability, *, tokens: int | None
-) -> str | None:
+def _refusal(row: Implementation, weights: str, activations: str, capability: Capability, *, tokens: int | None) -> str | None:
     if weights not in row.weight_formats:
         return f"takes weights in {_listed(row.weight_formats)}, not {weights}"
     if activations not in row.activation_formats:
@@ -91,9 +87,7 @@ def _refusal(
     return None
 
 
-def _nothing_runs(
-    op: str, weights: str, refused: Sequence[tuple[str, str]], table: Sequence[Implementation]
-) -> str:
+def _nothing_runs(op: str, weights: str, refused: Sequence[tuple[str, str]], table: Sequence[Implementation]) -> str:
     if not refused:
         known = ", ".join(dict.fromkeys(row.op for row in table))
         return f"op: must be one of {known} (got {op!r})"

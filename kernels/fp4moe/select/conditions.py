@@ -97,11 +97,7 @@ class Family(Condition):
 
     def accepts(self, capability: Capability) -> bool:
         least = Capability.parse(self.minimum)
-        return (
-            capability.kind == "cuda"
-            and capability.family == least.family
-            and capability.number >= least.number
-        )
+        return capability.kind == "cuda" and capability.family == least.family and capability.number >= least.number
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,9 +122,7 @@ def explain_peers(
     return PeerChoice(engine, chosen, refused, tuple(peer.name for peer in running[1:]))
 
 
-def _explain_named(
-    engine: str, backend: str, running: list[Peer], reasons: dict[str, str | None]
-) -> PeerChoice:
+def _explain_named(engine: str, backend: str, running: list[Peer], reasons: dict[str, str | None]) -> PeerChoice:
     if backend not in reasons:
         raise SelectionError(f"backend: must be one of {', '.join(reasons)} for {engine} (got {backend!r})")
     chosen = next((peer for peer in running if peer.name == backend), None)
