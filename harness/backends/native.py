@@ -56,7 +56,7 @@ class NativeBackend:
             progress(index + 1, len(wanted), "checking")
         return rows
 
-    def load(self, *, source, precision, torch_device, seed, allow_reference, progress) -> dict:
+    def load(self, *, source, precision, torch_device, seed, cpu_threads, allow_reference, progress) -> dict:
         """Load weights, quantize them, and check the MoE layers against a float64 loop."""
         self.source = ModelSource(**source)
         weights = Path(self.source.path) if self.source.path else RandomWeights(read_config(self.source), seed)

@@ -82,6 +82,7 @@ def _load(worker: Worker, cell: Cell, prepared: Prepared, tell) -> dict:
         precision=asdict(cell.precision),
         torch_device=prepared.device.torch_device,
         seed=scenario.seed,
+        cpu_threads=scenario.cpu_threads,
         allow_reference=scenario.kernels.allow_reference,
     )
 

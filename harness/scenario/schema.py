@@ -118,6 +118,9 @@ class Scenario(Spec):
     kernels: KernelSpec = KernelSpec()
     limits: LimitSpec = LimitSpec()
     repeats: int = Field(3, ge=1, le=30)
+    cpu_threads: int = Field(
+        1, ge=1, le=1024, description="Threads of a worker on a CPU; 1 is fastest for small models, and the steadiest"
+    )
     seed: int = Field(0, ge=0, lt=2**31)
     _positions: Positions | None = PrivateAttr(None)
 
