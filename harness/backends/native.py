@@ -58,6 +58,7 @@ class NativeBackend:
 
     def load(self, *, source, precision, torch_device, seed, cpu_threads, allow_reference, progress) -> dict:
         """Load weights, quantize them, and check the MoE layers against a float64 loop."""
+        torch.set_num_threads(cpu_threads)
         self.source = ModelSource(**source)
         weights = Path(self.source.path) if self.source.path else RandomWeights(read_config(self.source), seed)
         self.model = load_model(
