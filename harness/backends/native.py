@@ -68,6 +68,7 @@ class NativeBackend:
             progress=lambda done, total: progress(done, total, "loading"),
             allow_reference=allow_reference,
         )
+        self._require_finite_logits()
         self.check = self._check(seed)
         return {
             "implementation": [_choice_row(choice) for choice in self.model.choices],
@@ -89,6 +90,16 @@ class NativeBackend:
         if self._text is None:
             self._text = read_text(self.source)
         return self._text
+
+    def _require_finite_logits(self) -> None:
+        """Weights can be finite and still too large for the arithmetic; such a model has neither quality nor speed."""
+        tokens = torch.arange(CHECK_TOKENS, device=self.model.device).unsqueeze(0) % self.model.config.vocab_size
+        if not bool(self.model.score(tokens).isfinite().all()):
+            place = self.source.path or f"{self.source.name} (random weights)"
+            raise CheckpointError(
+                f"{place}: must give finite logits, and gives NaN or infinity in {self.model.precision.id}; "
+                "its weights are too large for float32 arithmetic"
+            )
 
     def _check(self, seed: int) -> dict:
         """The worst layer's disagreement with the float64 loop, over seeded activations of unit variance."""
