@@ -345,17 +345,16 @@ __global__ void __launch_bounds__(kThreads, 1) moe_decode(const Params p) {
     ++batched;
     bool is_last = i + 1 == plan.count1 || i + 1 == total || index + 1 == units;
     if (!is_last && (batched + 1) * token_tiles <= kSlots) continue;
-    // One warp a row tile adds the batch up, each batch other warps; the rest go on.
+    // One warp for each 16 rows x 8 tokens adds the batch up, each batch other warps; the rest go on.
     arrive(&s.written[buffer]);
-    int num_tiles = is_first ? 1 : 2, job = (warp - turn) & (kWarps - 1), jobs = batched * num_tiles;
+    int num_tiles = is_first ? 1 : 2, job = (warp - turn) & (kWarps - 1), jobs = batched * num_tiles * token_tiles;
     if (job < jobs) {
       wait(&s.written[buffer], (batch / 2) & 1);
-      int unit = job / num_tiles, half = job % num_tiles, tile = (index + 1 - batched + unit) * num_tiles + half;
-      for (int tokens = 0; tokens < token_tiles; ++tokens) {
-        float4 v = sum_over_warps(s.partial[buffer][unit * token_tiles + tokens] + half * num_warps, num_warps);
-        if (is_first) store_activations(p, s, group, tile, tokens * 8 + t * 2, v);
-        else add_outputs(p, s, group, tile, tokens * 8 + t * 2, v);
-      }
+      int tokens = job % token_tiles, half = job / token_tiles % num_tiles, unit = job / (token_tiles * num_tiles);
+      int tile = (index + 1 - batched + unit) * num_tiles + half;
+      float4 v = sum_over_warps(s.partial[buffer][unit * token_tiles + tokens] + half * num_warps, num_warps);
+      if (is_first) store_activations(p, s, group, tile, tokens * 8 + t * 2, v);
+      else add_outputs(p, s, group, tile, tokens * 8 + t * 2, v);
     }
     arrive(&s.added[buffer]);
     turn += jobs, batched = 0, ++batch;
