@@ -63,7 +63,7 @@ def _engine(model, spec: WorkloadSpec, recorder: RoutingRecorder | None) -> Engi
 
 
 def _warm_up(model, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int) -> int:
-    """Run the first requests with short outputs; gives the peak bytes of activations over one request's steps."""
+    """Run the first requests with short outputs; gives the peak bytes of activations with every slot in use."""
     count = min(
         spec.num_requests,
         2 * num_slots(spec.arrival) if spec.warmup_requests is None else spec.warmup_requests,
