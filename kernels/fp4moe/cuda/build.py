@@ -36,13 +36,17 @@ def build(source: str, target: str) -> Path:
     nvcc = nvcc_path()
     if nvcc is None:
         raise BuildError(f"{source}: needs nvcc to be built and none was found; install the CUDA toolkit or set CUDA_HOME")
-    text = (SOURCES / source).read_bytes()
-    key = hashlib.sha256(text + _version(nvcc).encode() + target.encode()).hexdigest()[:16]
+    key = hashlib.sha256(source_bytes(source) + _version(nvcc).encode() + target.encode()).hexdigest()[:16]
     library = _cache_folder() / f"{Path(source).stem}-sm_{target}-{key}.so"
     if not library.is_file():
         library.parent.mkdir(parents=True, exist_ok=True)
         _compile(nvcc, SOURCES / source, target, library)
     return library
+
+
+def source_bytes(source: str) -> bytes:
+    """The source and every header of this folder, which it may include."""
+    return b"".join(path.read_bytes() for path in (SOURCES / source, *sorted(SOURCES.glob("*.cuh"))))
 
 
 @cache

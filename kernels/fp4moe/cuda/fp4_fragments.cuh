@@ -1,0 +1,44 @@
+// FP4 codes -> BF16 fragments of the tensor core's left operand, by bit moves (sm_90: one multiply for a pair of values).
+//
+// A chunk is 16 rows x 128 k of one warp, packed by layout.py:
+//   codes   [half][lane][4]  32-bit words; lane 4 g + t: rows g and g + 8, k = 32 t + 16 half + 4 step + 0..3
+//   scales  NVFP4 [lane][half][row g, g + 8] E5M3 codes; MXFP4 [lane][row g, g + 8] exponents
+// value * 2^-126 comes out of the bits, scale * 2^118 is a BF16: the product is value * scale * 2^-8, exactly.
+#pragma once
+#include <cstdint>
+
+namespace fp4moe {
+
+struct Nvfp4 {
+  static constexpr int kChunkBytes = 1024 + 128;
+  using Scales = uint32_t;
+  static __device__ __forceinline__ uint32_t expand(Scales scales, int half, int row) {
+    return __byte_perm(scales, 0, half * 2 + row ? (half * 2 + row) * 0x0101 | 0x4040 : 0x4040) * 16 + 0x76007600u;
+  }
+};
+
+struct Mxfp4 {
+  static constexpr int kChunkBytes = 1024 + 64;
+  using Scales = uint16_t;
+  static __device__ __forceinline__ uint32_t expand(Scales scales, int, int row) {
+    return __byte_perm(scales, 0, row ? 0x4141 : 0x4040) << 7;
+  }
+};
+
+__device__ __forceinline__ uint32_t mul_bf16x2(uint32_t a, uint32_t b) {
+  uint32_t out;
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+  return out;
+}
+
+// One word of 8 codes -> a fragment: rows g, g + 8, g, g + 8 and k pairs 0, 0, 1, 1. Where the bits lie: see layout.py.
+__device__ __forceinline__ void dequantize(uint32_t word, uint32_t scale_low, uint32_t scale_high, uint32_t (&a)[4]) {
+  constexpr uint32_t mask = 0x81C081C0u;
+  uint32_t q3 = ((word << 4) & 0x81808180u) | ((word >> 4) & 0x00400040u);
+  a[0] = mul_bf16x2(word & mask, scale_low);
+  a[1] = mul_bf16x2((word << 6) & mask, scale_high);
+  a[2] = mul_bf16x2(__funnelshift_r(word, word, 6) & mask, scale_low);
+  a[3] = mul_bf16x2(q3, scale_high);
+}
+
+}  // namespace fp4moe
