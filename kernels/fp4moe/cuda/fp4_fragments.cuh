@@ -41,4 +41,11 @@ __device__ __forceinline__ void dequantize(uint32_t word, uint32_t scale_low, ui
   a[3] = mul_bf16x2(q3, scale_high);
 }
 
+// D[16, 8] += A[16, 16] B[16, 8] of one warp, float32.
+__device__ __forceinline__ void mma(float* d, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 }  // namespace fp4moe

@@ -6,7 +6,7 @@
 // In: weights packed by layout.py, x [M, D] BF16, expert ids and gate weights [M, top_k]. Out: y [M, D] BF16.
 // Weight rows are wgmma's M and come from registers, dequantized there; tokens are its N and come from shared memory.
 //
-// A block is four warpgroups that multiply and one warp that copies. Per stage the copying warp brings kRowGroups x 64 rows x
+// A block is four warpgroups that multiply and two threads that copy. Per stage these bring kRowGroups x 64 rows x
 // kKGroups x 128 k of weights and the tokens' values for that k into a ring; warpgroup (r, c) takes rows 64 r.. and k 128 c...
 // The weights of a stage are asked for long before its tokens' values exist: the ring stays full across the grid's barriers.
 //
@@ -24,7 +24,7 @@ namespace {
 
 constexpr int kGroups = 4;                       // warpgroups that multiply
 constexpr int kWorkers = kGroups * 128;
-constexpr int kThreads = kWorkers + 128;       // of the last four warps one copies; registers go by warpgroup
+constexpr int kThreads = kWorkers + 128;       // the last four warps: two copy; registers go by warpgroup
 constexpr int kWorkerRegisters = 112, kCopierRegisters = 32;
 constexpr int kMaxExperts = 64;
 constexpr int kMaxSlots = 8192;
@@ -63,6 +63,7 @@ struct Config {
   using Weights = Format;
   static constexpr int kMaxTokens = kMaxTokens_, kRowGroups = kRowGroups_, kKGroups = kKGroups_;
   static_assert(kRowGroups * kKGroups == kGroups);
+  static constexpr bool kIsNarrow = kMaxTokens <= 16;           // mma.sync, tokens' values through registers
   static constexpr int kBlockBytes = 4 * Format::kChunkBytes;   // 64 rows x 128 k
   static constexpr int kWeightBytes = kGroups * kBlockBytes;
   static constexpr int kAtoms = 2 * kKGroups;                   // of 64 k in a stage
@@ -89,6 +90,48 @@ struct Shared {
   int num_tiles, num_sorted;
 };
 
+__device__ __forceinline__ int sum_before(int value) {  // over the lanes below
+  int lane = threadIdx.x & 31, sum = value;
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    int other = __shfl_up_sync(~0u, sum, step);
+    if (lane >= step) sum += other;
+  }
+  return sum - value;
+}
+
+// One warp, one expert a lane: where the slots of every (expert, warp) begin, the tiles, the runs of tiles.
+template <class C>
+__device__ void make_tiles(const Params& p, Shared<C>& s) {
+  int sorted = 0, tiles = 0, runs = 0, lane = threadIdx.x & 31;
+  for (int base = 0; base < p.num_experts; base += 32) {
+    int expert = base + lane, count = 0, counts[kGroups * 4];
+    bool is_there = expert < p.num_experts;
+#pragma unroll
+    for (int w = 0; w < kGroups * 4; ++w) counts[w] = is_there ? s.counts[w][expert] : 0;
+#pragma unroll
+    for (int w = 0; w < kGroups * 4; ++w) {
+      int before = count;
+      count += counts[w], counts[w] = before;
+    }
+    int padded = (count + 7) & ~7, num_tiles = (count + C::kMaxTokens - 1) / C::kMaxTokens;
+    int first = sorted + sum_before(padded), first_tile = tiles + sum_before(num_tiles), run = runs + sum_before(count > 0);
+    if (is_there) {
+#pragma unroll
+      for (int w = 0; w < kGroups * 4; ++w) s.counts[w][expert] = first + counts[w];
+      if (count > 0) s.runs[run] = {first_tile, num_tiles};
+      for (int tile = 0; tile < num_tiles; ++tile) {
+        int at = tile * C::kMaxTokens;
+        s.tiles[first_tile + tile] = {expert, first + at, min(C::kMaxTokens, count - at)};
+        s.run_of_tile[first_tile + tile] = run;
+      }
+    }
+    sorted = __shfl_sync(~0u, first + padded, 31), tiles = __shfl_sync(~0u, first_tile + num_tiles, 31);
+    runs = __shfl_sync(~0u, run + (count > 0), 31);
+  }
+  if (lane == 0) s.num_tiles = tiles, s.num_sorted = sorted;
+}
+
 // Stable counting sort of the slots by expert, by all workers; every expert begins on a multiple of 8.
 template <class C>
 __device__ void sort_slots(const Params& p, Shared<C>& s) {
@@ -104,24 +147,7 @@ __device__ void sort_slots(const Params& p, Shared<C>& s) {
     __syncwarp();
   }
   named_barrier(1, kWorkers);
-  if (threadIdx.x == 0) {
-    int at = 0, num_tiles = 0, num_runs = 0;
-    for (int expert = 0; expert < p.num_experts; ++expert) {
-      int first = at;
-      for (int w = 0; w < kGroups * 4; ++w) {
-        int count = s.counts[w][expert];
-        s.counts[w][expert] = at, at += count;
-      }
-      if (at == first) continue;
-      s.runs[num_runs] = {num_tiles, (at - first + C::kMaxTokens - 1) / C::kMaxTokens};
-      for (int tile = first; tile < at; tile += C::kMaxTokens, ++num_tiles) {
-        s.tiles[num_tiles] = {expert, tile, min(C::kMaxTokens, at - tile)};
-        s.run_of_tile[num_tiles] = num_runs;
-      }
-      ++num_runs, at = (at + 7) & ~7;
-    }
-    s.num_tiles = num_tiles, s.num_sorted = at;
-  }
+  if (warp == 0) make_tiles(p, s);
   named_barrier(1, kWorkers);
   for (int i = begin + lane; i - lane < end; i += 32) {
     int expert = i < end ? p.expert_ids[i] : -1;
@@ -133,27 +159,38 @@ __device__ void sort_slots(const Params& p, Shared<C>& s) {
   }
 }
 
-// Byte of (sorted position, chunk of 8 k in the permuted order) in xs or hs.
+// The 1024 bytes of (sorted position / 8, 64 k) in xs or hs.
 template <class C>
-__device__ __forceinline__ size_t scratch_byte(const Params& p, int position, int chunk) {
-  int atom = chunk / 8, row = position % 8;
+__device__ __forceinline__ size_t atom_byte(const Params& p, int position, int atom) {
   size_t group = static_cast<size_t>(atom / C::kAtoms) * p.capacity + position / 8;
-  return (group * C::kAtoms + atom % C::kAtoms) * 1024 + row * 128 + ((chunk % 8) ^ row) * 16;
+  return (group * C::kAtoms + atom % C::kAtoms) * 1024;
 }
 
-// x of every sorted slot into xs. Permuted position 64 half + 16 step + 8 pair + 2 t + odd is k = 32 t + 16 half + 4 step + ...
+// In it: the two values at positions 16 step + 8 pair + 2 t of a row.
+template <class C>
+__device__ __forceinline__ int pair_byte(int row, int step, int pair, int t) {
+  if constexpr (C::kIsNarrow) return step / 2 * 512 + (row * 4 + t) * 16 + step % 2 * 8 + pair * 4;
+  return row * 128 + ((step * 2 + pair) ^ row) * 16 + t * 4;
+}
+
+// x of every sorted slot into xs: 8 k of one lane, t and half, at a time. k = 32 t + 16 half + 4 step + 2 pair + odd.
 template <class C>
 __device__ void gather_tokens(const Params& p, const Shared<C>& s) {
   int chunks = p.hidden / 8, worker = blockIdx.x * kWorkers + threadIdx.x;
   for (int i = worker; i < s.num_sorted * chunks; i += gridDim.x * kWorkers) {
     int position = i / chunks, chunk = i % chunks, slot = s.order[position];
     if (slot == kNoSlot) continue;
-    const __nv_bfloat16* from = p.x + static_cast<size_t>(slot / p.top_k) * p.hidden + chunk / 16 * 128 +
-                                (chunk / 8 % 2) * 16 + (chunk % 8) * 2;
-    uint32_t v[4];
+    uint4 v = *(reinterpret_cast<const uint4*>(p.x + static_cast<size_t>(slot / p.top_k) * p.hidden) + chunk);
+    int t = chunk / 4 % 4, half = chunk / 2 % 2, step = chunk % 2 * 2, row = position % 8;
+    uint8_t* to = p.xs + atom_byte<C>(p, position, chunk / 16 * 2 + half);
+    if constexpr (C::kIsNarrow) {
+      *reinterpret_cast<uint4*>(to + pair_byte<C>(row, step, 0, t)) = v;
+    } else {
+      const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-    for (int t = 0; t < 4; ++t) v[t] = *reinterpret_cast<const uint32_t*>(from + 32 * t);
-    *reinterpret_cast<uint4*>(p.xs + scratch_byte<C>(p, position, chunk)) = make_uint4(v[0], v[1], v[2], v[3]);
+      for (int pair = 0; pair < 4; ++pair)
+        *reinterpret_cast<uint32_t*>(to + pair_byte<C>(row, step + pair / 2, pair % 2, t)) = pairs[pair];
+    }
   }
   for (int i = worker; i < p.num_tokens * p.hidden / 4; i += gridDim.x * kWorkers)
     reinterpret_cast<float4*>(p.y_sum)[i] = make_float4(0, 0, 0, 0);
@@ -216,77 +253,82 @@ __device__ __forceinline__ int round_tokens(int count) {
   return tokens <= 16 || tokens == 96 ? tokens : tokens <= 32 ? 32 : tokens <= 64 ? 64 : 128;
 }
 
-// The copying warp: weights as soon as a stage is free, tokens' values as soon as they exist.
+// Where in the ring: the slot of a stage and the parity of its barriers' phase.
+template <int kCount>
+struct RingPlace {
+  int slot = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void step() {
+    if (++slot == kCount) slot = 0, parity ^= 1;
+  }
+};
+
+// One thread: the weights of every stage as soon as its slot is free.
 template <class C>
-__device__ void copy(const Params& p, Shared<C>& s) {
-  int lane = threadIdx.x & 31;
+__device__ void copy_weights(const Params& p, Shared<C>& s) {
   uint64_t stream = evict_first(), keep = evict_last();
-  Walk<C> ahead(p, s), behind(p, s);             // behind: stages whose tokens are not asked for yet
-  Segment segment, waiting;
-  int issued = 0, served = 0, passed = -1;       // stages; barriers passed
-  int num_segments = 0;
-  bool has_waiting = behind.next(waiting);
-  int waiting_stage = has_waiting ? waiting.begin : 0;
-
-  auto serve = [&](bool must) {                  // ask for the tokens of issued stages
-    while (served < issued) {
-      int needed = waiting.is_first ? 0 : 1;
-      if (passed < needed) {
-        do {
-          if (grid_passed(p.barrier, needed)) passed = needed;
-        } while (must && passed < needed);
-        if (passed < needed) return;
-        fence_async_proxy();
-      }
-      if (lane == 0) {
-        const Tile& tile = s.tiles[waiting.tile];
-        int slot = served % C::kStages;
-        const uint8_t* from = (waiting.is_first ? p.xs : p.hs) +
-                              (static_cast<size_t>(waiting_stage) * p.capacity + tile.first / 8) * C::kAtoms * 1024;
-        bulk_load(s.tokens[slot], from, round_tokens<C>(tile.count) * C::kAtoms * 128, &s.full[slot], keep);
-      }
-      ++served;
-      if (++waiting_stage == waiting.end && behind.next(waiting)) waiting_stage = waiting.begin;
-    }
+  Walk<C> walk(p, s);
+  Segment segment;
+  RingPlace<C::kStages> place;
+  RingPlace<C::kQueue> entry;
+  auto hand_over = [&] {
+    s.queue[entry.slot] = segment;
+    arrive(&s.queued[entry.slot]), entry.step();
   };
-
-  auto hand_over = [&](const Segment& next) {
-    if (lane == 0) s.queue[num_segments % C::kQueue] = next, arrive(&s.queued[num_segments % C::kQueue]);
-    ++num_segments;
-  };
-
-  while (ahead.next(segment)) {
+  while (walk.next(segment)) {
     const Tile& tile = s.tiles[segment.tile];
-    int row_blocks = (segment.is_first ? 2 * p.intermediate : p.hidden) / 64;
+    int row_blocks = (segment.is_first ? 2 * p.intermediate : p.hidden) / 64, first = segment.row_block * C::kRowGroups;
     int chunks = (segment.is_first ? p.hidden : p.intermediate) / 128;
-    int rows = min(C::kRowGroups, row_blocks - segment.row_block * C::kRowGroups);
+    int rows = min(C::kRowGroups, row_blocks - first);
     const uint8_t* from = segment.is_first ? p.w1 : p.w2;
-    from += (static_cast<size_t>(tile.expert) * row_blocks + segment.row_block * C::kRowGroups + lane) * chunks * C::kBlockBytes;
-    uint32_t token_bytes = round_tokens<C>(tile.count) * C::kAtoms * 128;
-    bool is_read_again = s.runs[s.run_of_tile[segment.tile]].num_tiles > 1;
-    for (int stage = segment.begin; stage < segment.end; ++stage, ++issued) {
-      int slot = issued % C::kStages, num = min(C::kKGroups, chunks - stage * C::kKGroups);
-      if (issued >= C::kStages) {
-        if (served <= issued - C::kStages) serve(true);
-        wait(&s.empty[slot], (issued / C::kStages - 1) & 1);
-      }
-      uint32_t bytes = num * C::kBlockBytes;
-      if (stage == segment.begin) hand_over(segment);
-      if (lane == 0) arrive_expect(&s.full[slot], rows * bytes + token_bytes);
-      __syncwarp();
-      if (lane < rows)
-        bulk_load(s.weights[slot] + lane * C::kKGroups * C::kBlockBytes, from + static_cast<size_t>(stage) * C::kKGroups * C::kBlockBytes,
-                  bytes, &s.full[slot], is_read_again ? keep : stream);
-      if (served == issued) {                    // nothing waits before this stage
-        ++issued;
-        serve(false);
-        --issued;
-      }
+    size_t row_bytes = static_cast<size_t>(chunks) * C::kBlockBytes;
+    from += (static_cast<size_t>(tile.expert) * row_blocks + first) * row_bytes + segment.begin * (C::kKGroups * C::kBlockBytes);
+    uint64_t policy = s.runs[s.run_of_tile[segment.tile]].num_tiles > 1 ? keep : stream;
+    int left = chunks - segment.begin * C::kKGroups;
+    for (int stage = segment.begin; stage < segment.end; ++stage) {
+      wait(&s.empty[place.slot], place.parity ^ 1);
+      if (stage == segment.begin) hand_over();
+      uint32_t bytes = min(C::kKGroups, left) * C::kBlockBytes;
+      arrive_expect(&s.full[place.slot], rows * bytes);
+      uint8_t* to = s.weights[place.slot];
+      const uint8_t* at = from;
+      for (int row = 0; row < rows; ++row, to += C::kKGroups * C::kBlockBytes, at += row_bytes)
+        bulk_load(to, at, bytes, &s.full[place.slot], policy);
+      from += C::kKGroups * C::kBlockBytes, left -= C::kKGroups;
+      place.step();
     }
   }
-  serve(true);
-  if (issued >= C::kStages) wait(&s.empty[issued % C::kStages], (issued / C::kStages - 1) & 1);
-  hand_over({0, -1, 0, 0, 0});
+  wait(&s.empty[place.slot], place.parity ^ 1);
+  segment.tile = -1;
+  hand_over();
+}
+
+// One thread: the tokens' values of every stage as soon as its slot is free and they exist.
+template <class C>
+__device__ void copy_tokens(const Params& p, Shared<C>& s) {
+  uint64_t keep = evict_last();
+  Walk<C> walk(p, s);
+  Segment segment;
+  RingPlace<C::kStages> place;
+  int passed = -1;                               // barriers of the grid
+  while (walk.next(segment)) {
+    const Tile& tile = s.tiles[segment.tile];
+    int needed = segment.is_first ? 0 : 1;
+    if (passed < needed) {
+      while (!grid_passed(p.barrier, needed)) {}
+      fence_async_proxy();
+      passed = needed;
+    }
+    uint32_t bytes = round_tokens<C>(tile.count) * (C::kAtoms * 128);
+    size_t stride = static_cast<size_t>(p.capacity) * (C::kAtoms * 1024);
+    const uint8_t* from = (segment.is_first ? p.xs : p.hs) + segment.begin * stride + tile.first / 8 * (C::kAtoms * 1024);
+    for (int stage = segment.begin; stage < segment.end; ++stage, from += stride) {
+      wait(&s.empty[place.slot], place.parity ^ 1);
+      arrive_expect(&s.full[place.slot], bytes);
+      bulk_load(s.tokens[place.slot], from, bytes, &s.full[place.slot], keep);
+      place.step();
+    }
+  }
 }
 
 __device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
@@ -304,7 +346,8 @@ __device__ void store_activations(const Params& p, const Tile& tile, int row_til
     int token = 8 * j + 2 * t + is_odd;
     __nv_bfloat162 pair = is_odd ? __floats2bfloat162_rn(other, high) : __floats2bfloat162_rn(low, other);
     if (token < tile.count)
-      *reinterpret_cast<__nv_bfloat162*>(p.hs + scratch_byte<C>(p, tile.first + token, row_tile) + (g & ~1) * 2) = pair;
+      *reinterpret_cast<__nv_bfloat162*>(p.hs + atom_byte<C>(p, tile.first + token, row_tile / 8) +
+                                         pair_byte<C>(token & 7, row_tile / 2 % 4, row_tile % 2, g / 2)) = pair;
   }
 }
 
@@ -332,32 +375,70 @@ __device__ __forceinline__ void fence_registers(float (&d)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-// One segment by all workers. `stage` counts the ring's stages since the start, `segments` the segments.
+// 16 rows x 128 k of a warp times up to 16 tokens, through mma.sync: less to issue than wgmma where tokens are few.
+template <class Format, int kTokens, int kAtoms>
+__device__ __forceinline__ void multiply_narrow(const uint8_t* codes, const uint8_t* scales, const uint8_t* tokens, float (&d)[kTokens / 2]) {
+  auto scale = *reinterpret_cast<const typename Format::Scales*>(scales);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    uint32_t low = Format::expand(scale, half, 0), high = Format::expand(scale, half, 1);
+    uint4 v = *reinterpret_cast<const uint4*>(codes + half * 512);
+    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int step = 0; step < 4; step += 2) {
+      uint32_t a[2][4];
+      dequantize(words[step], low, high, a[0]), dequantize(words[step + 1], low, high, a[1]);
+#pragma unroll
+      for (int group = 0; group < kTokens / 8; ++group) {
+        uint4 b = *reinterpret_cast<const uint4*>(tokens + group * (kAtoms * 1024) + half * 1024 + step / 2 * 512);
+        mma(d + group * 4, a[0], b.x, b.y), mma(d + group * 4, a[1], b.z, b.w);
+      }
+    }
+  }
+}
+
+// One segment by all workers. `place`: in the ring; `parity`: of the segment's number.
 template <class C, int kTokens>
-__device__ void multiply(const Params& p, Shared<C>& s, const Segment& segment, int& stage, int segments) {
+__device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Segment& segment, RingPlace<C::kStages>& place, int parity) {
   using Format = typename C::Weights;
   constexpr int kBatch = C::kMaxTokens > 64 ? 1 : 2;  // words expanded while the ones before are multiplied
-  int group = threadIdx.x / 128, warp = threadIdx.x / 32 & 3, lane = threadIdx.x & 31;
+  int group = __shfl_sync(~0u, threadIdx.x / 128, 0), warp = threadIdx.x / 32 & 3, lane = threadIdx.x & 31;
   int row_group = group / C::kKGroups, k_group = group % C::kKGroups;
   const Tile tile = s.tiles[segment.tile];
-  int row_blocks = (segment.is_first ? 2 * p.intermediate : p.hidden) / 64, row_block = segment.row_block * C::kRowGroups + row_group;
-  int chunks = (segment.is_first ? p.hidden : p.intermediate) / 128;
+  bool is_first = segment.is_first;
+  int row_blocks = (is_first ? 2 * p.intermediate : p.hidden) / 64, row_block = segment.row_block * C::kRowGroups + row_group;
+  int chunks = (is_first ? p.hidden : p.intermediate) / 128, num_stages = segment.end - segment.begin;
+  // The stages in which this warpgroup has rows and k; only the last can be short of k.
+  int working = row_block >= row_blocks ? 0 : min(num_stages, (chunks - k_group + C::kKGroups - 1) / C::kKGroups - segment.begin);
+  const uint8_t* lane_codes = s.weights[0] + group * C::kBlockBytes + warp * Format::kChunkBytes + lane * 16;
+  const uint8_t* lane_scales = s.weights[0] + group * C::kBlockBytes + warp * Format::kChunkBytes + 1024 +
+                               lane * sizeof(typename Format::Scales);
+  uint32_t tokens = wgmma_start(smem_address(s.tokens[0]) + k_group * 2048);
+  constexpr uint32_t kLayout = wgmma_layout(C::kAtoms * 1024);
+  bool is_leader = lane == 0;
   float d[kTokens / 2];
 #pragma unroll
   for (int i = 0; i < kTokens / 2; ++i) d[i] = 0.0f;
-  uint32_t a[2][kBatch][4];
-  int held = -1;                                 // the stage whose last products may still run
-  for (int at = segment.begin; at < segment.end; ++at, ++stage) {
-    int slot = stage % C::kStages;
-    wait(&s.full[slot], (stage / C::kStages) & 1);
-    if (row_block < row_blocks && at * C::kKGroups + k_group < chunks) {
-      const uint8_t* chunk = s.weights[slot] + group * C::kBlockBytes + warp * Format::kChunkBytes;
-      uint32_t tokens = smem_address(s.tokens[slot]) + k_group * 2048;
-      auto scales = reinterpret_cast<const typename Format::Scales*>(chunk + 1024)[lane];
+  uint32_t held = 0;                             // barrier of the stage whose last products may still run
+  if constexpr (C::kIsNarrow) {
+    const uint8_t* lane_tokens = s.tokens[0] + k_group * 2048 + lane * 16;
+    for (int at = 0; at < working; ++at, place.step()) {
+      wait(&s.full[place.slot], place.parity);
+      multiply_narrow<Format, kTokens, C::kAtoms>(lane_codes + place.slot * C::kWeightBytes, lane_scales + place.slot * C::kWeightBytes,
+                                                  lane_tokens + place.slot * C::kTokenBytes, d);
+      __syncwarp();
+      if (is_leader) arrive(&s.empty[place.slot]);
+    }
+  } else {
+    uint32_t a[2][kBatch][4];
+    for (int at = 0; at < working; ++at) {
+      wait(&s.full[place.slot], place.parity);
+      auto scales = *reinterpret_cast<const typename Format::Scales*>(lane_scales + place.slot * C::kWeightBytes);
+      uint32_t stage_tokens = tokens + place.slot * (C::kTokenBytes >> 4);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         uint32_t low = Format::expand(scales, half, 0), high = Format::expand(scales, half, 1);
-        uint4 codes = reinterpret_cast<const uint4*>(chunk)[half * 32 + lane];
+        uint4 codes = *reinterpret_cast<const uint4*>(lane_codes + place.slot * C::kWeightBytes + half * 512);
         const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
 #pragma unroll
         for (int batch = 0; batch < 4 / kBatch; ++batch) {
@@ -367,27 +448,26 @@ __device__ void multiply(const Params& p, Shared<C>& s, const Segment& segment, 
           wgmma_fence();
 #pragma unroll
           for (int i = 0; i < kBatch; ++i)
-            Wgmma<kTokens>::run(d, a[buffer][i],
-                                wgmma_descriptor(tokens + half * 1024 + (batch * kBatch + i) * 32, C::kAtoms * 1024), 1);
+            Wgmma<kTokens>::run(d, a[buffer][i], stage_tokens + ((half * 1024 + (batch * kBatch + i) * 32) >> 4), kLayout);
           wgmma_commit();
           wgmma_wait<1>();
-          if (half == 0 && batch == 0 && held >= 0) {
-            if (lane == 0) arrive(&s.empty[held]);
-            held = -1;
-          }
+          if (half == 0 && batch == 0 && held != 0 && is_leader) arrive_at(held);
         }
       }
-      held = slot;
-    } else {
-      if (lane == 0) arrive(&s.empty[slot]);
+      held = smem_address(s.empty) + place.slot * 8;
+      place.step();
     }
-  }
   wgmma_wait<0>();
-  fence_registers(d);
-  if (held >= 0 && lane == 0) arrive(&s.empty[held]);
+    fence_registers(d);
+  }
+  if (held != 0 && is_leader) arrive_at(held);
+  for (int at = max(working, 0); at < num_stages; ++at, place.step()) {
+    wait(&s.full[place.slot], place.parity);
+    if (lane == 0) arrive(&s.empty[place.slot]);
+  }
 
   if constexpr (C::kKGroups > 1) {               // sum over the k groups
-    float4* box = reinterpret_cast<float4*>(s.exchange) + (segments & 1) * (C::kExchangeFloats / 8);
+    float4* box = reinterpret_cast<float4*>(s.exchange) + parity * (C::kExchangeFloats / 8);
     int thread = threadIdx.x & 127;
 #pragma unroll
     for (int j = 0; j < kTokens / 8; ++j)
@@ -405,26 +485,27 @@ __device__ void multiply(const Params& p, Shared<C>& s, const Segment& segment, 
       }
   }
   if (row_block >= row_blocks) return;
-  if (segment.is_first) store_activations<C, kTokens>(p, tile, row_block * 4 + warp, d);
+  if (is_first) store_activations<C, kTokens>(p, tile, row_block * 4 + warp, d);
   else add_outputs<C, kTokens>(p, s, tile, row_block * 4 + warp, d);
 }
 
 template <class C>
-__device__ void multiply_tokens(const Params& p, Shared<C>& s, const Segment& segment, int& stage, int segments) {
+__device__ __forceinline__ void multiply_tokens(const Params& p, Shared<C>& s, const Segment& segment, RingPlace<C::kStages>& place,
+                                                int parity) {
   int tokens = round_tokens<C>(s.tiles[segment.tile].count);
   if constexpr (C::kMaxTokens == 128) {
-    if (tokens == 128) multiply<C, 128>(p, s, segment, stage, segments);
-    else if (tokens == 96) multiply<C, 96>(p, s, segment, stage, segments);
-    else if (tokens == 64) multiply<C, 64>(p, s, segment, stage, segments);
-    else multiply<C, 32>(p, s, segment, stage, segments);
+    if (tokens == 128) multiply<C, 128>(p, s, segment, place, parity);
+    else if (tokens == 96) multiply<C, 96>(p, s, segment, place, parity);
+    else if (tokens == 64) multiply<C, 64>(p, s, segment, place, parity);
+    else multiply<C, 32>(p, s, segment, place, parity);
   } else {
     if constexpr (C::kMaxTokens >= 64)
-      if (tokens == 64) return multiply<C, 64>(p, s, segment, stage, segments);
+      if (tokens == 64) return multiply<C, 64>(p, s, segment, place, parity);
     if constexpr (C::kMaxTokens >= 32)
-      if (tokens == 32) return multiply<C, 32>(p, s, segment, stage, segments);
+      if (tokens == 32) return multiply<C, 32>(p, s, segment, place, parity);
     if constexpr (C::kMaxTokens >= 16)
-      if (tokens == 16) return multiply<C, 16>(p, s, segment, stage, segments);
-    multiply<C, 8>(p, s, segment, stage, segments);
+      if (tokens == 16) return multiply<C, 16>(p, s, segment, place, parity);
+    multiply<C, 8>(p, s, segment, place, parity);
   }
 }
 
@@ -434,19 +515,21 @@ __device__ __forceinline__ void work(const Params& p, Shared<C>& s) {
   fence_async_proxy();
   named_barrier(1, kWorkers);
   if (threadIdx.x == 0) grid_arrive(p.barrier);
-  int stage = 0, segments = 0;
+  RingPlace<C::kStages> place;
+  RingPlace<C::kQueue> entry;
+  int parity = 0;
   bool was_first = true;
   auto end_phase = [&] {                         // this block's h is written
     fence_async_proxy();
     named_barrier(1, kWorkers);
     if (threadIdx.x == 0) grid_arrive_after(p.barrier, 0);
   };
-  for (;; ++segments) {
-    wait(&s.queued[segments % C::kQueue], (segments / C::kQueue) & 1);
-    const Segment& segment = s.queue[segments % C::kQueue];
+  for (;; entry.step(), parity ^= 1) {
+    wait(&s.queued[entry.slot], entry.parity);
+    const Segment& segment = s.queue[entry.slot];
     if (segment.tile < 0) break;
     if (was_first && !segment.is_first) end_phase(), was_first = false;
-    multiply_tokens<C>(p, s, segment, stage, segments);
+    multiply_tokens<C>(p, s, segment, place, parity);
   }
   if (was_first) end_phase();
   named_barrier(1, kWorkers);
@@ -469,7 +552,7 @@ __global__ void __launch_bounds__(kThreads, 1) moe_layer(const Params p) {
   Shared<C>& s = *reinterpret_cast<Shared<C>*>(raw);
   bool is_worker = threadIdx.x < kWorkers;
   if (threadIdx.x == kWorkers) {
-    for (int slot = 0; slot < C::kStages; ++slot) init_barrier(&s.full[slot], 1), init_barrier(&s.empty[slot], kGroups * 4);
+    for (int slot = 0; slot < C::kStages; ++slot) init_barrier(&s.full[slot], 2), init_barrier(&s.empty[slot], kGroups * 4);
     for (int entry = 0; entry < C::kQueue; ++entry) init_barrier(&s.queued[entry], 1);
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   }
@@ -480,7 +563,8 @@ __global__ void __launch_bounds__(kThreads, 1) moe_layer(const Params p) {
     work<C>(p, s);
   } else {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopierRegisters));
-    if (threadIdx.x / 32 == kWorkers / 32) copy<C>(p, s);
+    if (threadIdx.x == kWorkers) copy_weights<C>(p, s);
+    if (threadIdx.x == kWorkers + 32) copy_tokens<C>(p, s);
   }
 }
 
