@@ -26,7 +26,7 @@ TARGET = "90a"
 MAX_EXPERTS = 64
 MAX_SLOTS = 8192  # of one launch; more tokens take several
 # Most tokens of a tile, for calls of up to so many tokens. An expert never gets more slots than there are tokens.
-DECODE_TILES = ((8, 8), (16, 16), (None, 32))
+DECODE_TILES = ((16, 8), (32, 16), (None, 32))
 GROUPED_TILES = ((128, 64), (None, 128))
 
 

@@ -197,7 +197,7 @@ __device__ void gather_tokens(const Params& p, const Shared<C>& s) {
 }
 
 // This block's segments in order. Phase 1: whole units, one in gridDim.x. Phase 2: the same, and what is left over is cut into
-// equal shares of stages; blocks that had one unit less of phase 1 take more of it.
+// equal shares of stages.
 template <class C>
 struct Walk {
   const Shared<C>& s;
@@ -210,12 +210,8 @@ struct Walk {
     blocks2 = (p.hidden + rows - 1) / rows, stages2 = (p.intermediate + k - 1) / k;
     int grid = gridDim.x, block = blockIdx.x, units2 = s.num_tiles * blocks2;
     units1 = s.num_tiles * blocks1, full2 = units2 / grid * grid, at1 = at2 = block;
-    int odd = units1 % grid;
-    long long left = static_cast<long long>(units2 - full2) * stages2, all = left + static_cast<long long>(odd) * stages1;
-    bool evens_out = all / grid > stages1;
-    auto offset = [&](long long b) {
-      return static_cast<int>(evens_out ? all * b / grid - min(b, static_cast<long long>(odd)) * stages1 : left * b / grid);
-    };
+    long long left = static_cast<long long>(units2 - full2) * stages2;
+    auto offset = [&](long long b) { return static_cast<int>(left * b / grid); };
     tail = offset(block), tail_end = offset(block + 1);
   }
 
@@ -397,9 +393,9 @@ __device__ __forceinline__ void multiply_narrow(const uint8_t* codes, const uint
   }
 }
 
-// One segment by all workers. `place`: in the ring; `parity`: of the segment's number.
+// One segment by all workers. `place`: in the ring; `turn`: the segment's number.
 template <class C, int kTokens>
-__device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Segment& segment, RingPlace<C::kStages>& place, int parity) {
+__device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Segment& segment, RingPlace<C::kStages>& place, int turn) {
   using Format = typename C::Weights;
   constexpr int kBatch = C::kMaxTokens > 64 ? 1 : 2;  // words expanded while the ones before are multiplied
   int group = __shfl_sync(~0u, threadIdx.x / 128, 0), warp = threadIdx.x / 32 & 3, lane = threadIdx.x & 31;
@@ -467,20 +463,21 @@ __device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Se
   }
 
   if constexpr (C::kKGroups > 1) {               // sum over the k groups
-    float4* box = reinterpret_cast<float4*>(s.exchange) + parity * (C::kExchangeFloats / 8);
-    int thread = threadIdx.x & 127;
+    constexpr int kOthers = C::kKGroups - 1;
+    float4* box = reinterpret_cast<float4*>(s.exchange) + (turn & 1) * (C::kExchangeFloats / 8);
+    int thread = threadIdx.x & 127, place_of = (k_group - turn - 1) & kOthers;  // another group adds up each time
+    if (place_of < kOthers)
 #pragma unroll
-    for (int j = 0; j < kTokens / 8; ++j)
-      if (k_group > 0)
-        box[((row_group * (C::kKGroups - 1) + k_group - 1) * (C::kMaxTokens / 8) + j) * 128 + thread] =
+      for (int j = 0; j < kTokens / 8; ++j)
+        box[((row_group * kOthers + place_of) * (C::kMaxTokens / 8) + j) * 128 + thread] =
             make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]);
     named_barrier(1, kWorkers);
-    if (k_group > 0) return;
+    if (place_of < kOthers) return;
 #pragma unroll
-    for (int other = 0; other < C::kKGroups - 1; ++other)
+    for (int other = 0; other < kOthers; ++other)
 #pragma unroll
       for (int j = 0; j < kTokens / 8; ++j) {
-        float4 v = box[((row_group * (C::kKGroups - 1) + other) * (C::kMaxTokens / 8) + j) * 128 + thread];
+        float4 v = box[((row_group * kOthers + other) * (C::kMaxTokens / 8) + j) * 128 + thread];
         d[4 * j] += v.x, d[4 * j + 1] += v.y, d[4 * j + 2] += v.z, d[4 * j + 3] += v.w;
       }
   }
@@ -491,45 +488,41 @@ __device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Se
 
 template <class C>
 __device__ __forceinline__ void multiply_tokens(const Params& p, Shared<C>& s, const Segment& segment, RingPlace<C::kStages>& place,
-                                                int parity) {
+                                                int turn) {
   int tokens = round_tokens<C>(s.tiles[segment.tile].count);
   if constexpr (C::kMaxTokens == 128) {
-    if (tokens == 128) multiply<C, 128>(p, s, segment, place, parity);
-    else if (tokens == 96) multiply<C, 96>(p, s, segment, place, parity);
-    else if (tokens == 64) multiply<C, 64>(p, s, segment, place, parity);
-    else multiply<C, 32>(p, s, segment, place, parity);
+    if (tokens == 128) multiply<C, 128>(p, s, segment, place, turn);
+    else if (tokens == 96) multiply<C, 96>(p, s, segment, place, turn);
+    else if (tokens == 64) multiply<C, 64>(p, s, segment, place, turn);
+    else multiply<C, 32>(p, s, segment, place, turn);
   } else {
     if constexpr (C::kMaxTokens >= 64)
-      if (tokens == 64) return multiply<C, 64>(p, s, segment, place, parity);
+      if (tokens == 64) return multiply<C, 64>(p, s, segment, place, turn);
     if constexpr (C::kMaxTokens >= 32)
-      if (tokens == 32) return multiply<C, 32>(p, s, segment, place, parity);
+      if (tokens == 32) return multiply<C, 32>(p, s, segment, place, turn);
     if constexpr (C::kMaxTokens >= 16)
-      if (tokens == 16) return multiply<C, 16>(p, s, segment, place, parity);
-    multiply<C, 8>(p, s, segment, place, parity);
+      if (tokens == 16) return multiply<C, 16>(p, s, segment, place, turn);
+    multiply<C, 8>(p, s, segment, place, turn);
   }
 }
 
 template <class C>
 __device__ __forceinline__ void work(const Params& p, Shared<C>& s) {
-  gather_tokens<C>(p, s);
-  fence_async_proxy();
-  named_barrier(1, kWorkers);
-  if (threadIdx.x == 0) grid_arrive(p.barrier);
   RingPlace<C::kStages> place;
   RingPlace<C::kQueue> entry;
-  int parity = 0;
+  int turn = 0;
   bool was_first = true;
   auto end_phase = [&] {                         // this block's h is written
     fence_async_proxy();
     named_barrier(1, kWorkers);
     if (threadIdx.x == 0) grid_arrive_after(p.barrier, 0);
   };
-  for (;; entry.step(), parity ^= 1) {
+  for (;; entry.step(), ++turn) {
     wait(&s.queued[entry.slot], entry.parity);
     const Segment& segment = s.queue[entry.slot];
     if (segment.tile < 0) break;
     if (was_first && !segment.is_first) end_phase(), was_first = false;
-    multiply_tokens<C>(p, s, segment, place, parity);
+    multiply_tokens<C>(p, s, segment, place, turn);
   }
   if (was_first) end_phase();
   named_barrier(1, kWorkers);
@@ -556,7 +549,14 @@ __global__ void __launch_bounds__(kThreads, 1) moe_layer(const Params p) {
     for (int entry = 0; entry < C::kQueue; ++entry) init_barrier(&s.queued[entry], 1);
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   }
-  if (is_worker) sort_slots(p, s);
+  if (is_worker) {
+    sort_slots(p, s);
+    named_barrier(1, kWorkers);
+    gather_tokens<C>(p, s);                      // before the weights are asked for: behind them its writes would wait
+    fence_async_proxy();
+    named_barrier(1, kWorkers);
+    if (threadIdx.x == 0) grid_arrive(p.barrier);
+  }
   __syncthreads();
   if (is_worker) {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kWorkerRegisters));
