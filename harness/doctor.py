@@ -32,7 +32,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; never raises."""
-    return [*_machine(), *_gpus(), *_libraries(), *_tools(), *_model()]
+    return [*_machine(), *_gpus(), *_libraries(), *_kernel_tools(), *_tools(), *_model()]
 
 
 def _machine() -> Iterator[Finding]:
@@ -74,7 +74,6 @@ def _gpus() -> Iterator[Finding]:
 def _libraries() -> Iterator[Finding]:
     needs = {
         "torch": ("problem", "pip install torch"),
-        "triton": ("missing", "FP4 kernels in Triton need it; pip install triton"),
         "vllm": ("missing", "only to compare with vLLM; install it in an environment of its own"),
         "transformers": ("missing", "only for tests; pip install 'transformers>=5.10.4'"),
     }
@@ -89,11 +88,19 @@ def _tools() -> Iterator[Finding]:
     tools = {
         "nsys": "Nsight Systems, for traces",
         "ncu": "Nsight Compute, for one kernel",
-        "nvcc": "builds CUDA kernels",
     }
     for name, use in tools.items():
         path = shutil.which(name)
         yield Finding(name, "ok" if path else "missing", path or "not on the PATH", "" if path else f"optional: {use}")
+
+
+def _kernel_tools() -> Iterator[Finding]:
+    """What building kernels at first use needs; without it selection takes another one, and says so."""
+    from harness.backends.selection import tools
+
+    for tool in tools():
+        advice = "" if tool.found else f"{', '.join(tool.kernels)}: {tool.advice}"
+        yield Finding(tool.name, "ok" if tool.found else "missing", tool.found or "not found", advice)
 
 
 def _model() -> Iterator[Finding]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.crossovers import names_of
+
 if TYPE_CHECKING:
     import pandas
 
@@ -56,5 +58,5 @@ def _row(run: "Run", record: dict) -> dict:
         "repeat": record["repeat"],
         "status": record["status"],
         "verdict": record["verdict"]["state"],
-        "implementation": ", ".join(f"{row['op']}={row['chosen']}" for row in record["implementation"]),
+        "implementation": ", ".join(f"{row['op']}={'+'.join(names_of(row))}" for row in record["implementation"]),
     } | {name: metric["value"] for name, metric in record["metrics"].items()}

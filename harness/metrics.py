@@ -160,8 +160,8 @@ _QUALITY = (
 # Memory by cause: definition, formula.
 _MEMORY_CAUSES = {
     "expert_codes_bytes": (
-        "Storage of the experts' weight codes, all layers (of the weights themselves in BF16).",
-        "sum over experts of bytes of codes",
+        "Storage of the experts' weight codes, all layers (of the weights themselves in BF16), with a packed layout's padding.",
+        "sum over experts of bytes held - bytes of scales - bytes of tensor scales",
     ),
     "expert_scales_bytes": (
         "Storage of the experts' block or row scales.",

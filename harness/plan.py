@@ -25,7 +25,7 @@ class Facts:
     memory_bytes: Mapping[str, int]
     """By cause, the largest workload's KV cache included."""
     choices: tuple[dict, ...]
-    """One an operation: {"op", "chosen", "is_reference", "refused": [{"name", "reason"}]}."""
+    """One an operation, see harness.backends.selection.choice_row."""
     problem: str | None = None
     """Why the pair cannot run (no implementation), None when it can."""
     peer: dict | None = None

@@ -8,20 +8,25 @@ from pathlib import Path
 
 import torch
 
-from fp4moe.errors import CheckpointError, FormatError, SelectionError
+from fp4moe.errors import CheckpointError, FormatError
 from fp4moe.precision import Precision
-from fp4moe.runtime import RandomWeights, load_model, predict_memory_bytes
-from fp4moe.runtime.verify import check_moe_layer
-from fp4moe.select import Capability, choose, explain_peers
+from fp4moe.runtime import (
+    RandomWeights,
+    check_moe_layer,
+    checked_layers,
+    checked_tokens,
+    load_model,
+    moe_shape,
+    predict_memory_bytes,
+)
 from harness.backends import native_quality, native_speed
 from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
+from harness.backends.selection import Place, choice_row, choices, implementation_for, peer_row
 from harness.collect.memory import peak_rss_bytes
 from harness.collect.values import measured, missing
 from harness.models import ModelSource
 
-OPERATIONS = ("route", "gate_up", "down")
 CHECK_TOKENS = 17
-PEER_ENGINE = "vllm-main"
 
 
 class NativeBackend:
@@ -38,7 +43,21 @@ class NativeBackend:
         """Whether the fault lies in what the user gave (a checkpoint), not in the run."""
         return isinstance(error, CheckpointError | FormatError)
 
-    def facts(self, *, source, precisions, capability, slots, context, window_tokens, allow_reference, progress) -> list[dict]:
+    def facts(
+        self,
+        *,
+        source,
+        precisions,
+        capability,
+        gpu,
+        is_attached,
+        slots,
+        context,
+        window_tokens,
+        allow_reference,
+        implementation,
+        progress,
+    ) -> list[dict]:
         """For each precision of a model: memory by cause and the choice a kernel, without loading weights.
 
         A checkpoint that the user named is read through (shapes, NaN) first.
@@ -46,32 +65,40 @@ class NativeBackend:
         source = ModelSource(**source)
         wanted = [Precision(**precision) for precision in precisions]
         stored = check_source(source, wanted, window_tokens)
+        config, place = read_config(source), Place.of(capability, gpu, is_attached=is_attached)
+        limits = {"allow_reference": allow_reference, "implementation": implementation}
         rows = []
         for index, precision in enumerate(wanted):
-            memory = predict_memory_bytes(read_config(source), precision, max_slots=slots, max_context=context)
-            choices, problem = _choices(precision, capability, allow_reference)
+            formats = precision.weights, precision.activations
+            memory = predict_memory_bytes(config, precision, max_slots=slots, max_context=context)
+            chosen, problem = choices(*formats, shape=moe_shape(config), place=place, **limits)
             problem = problem or stored_problem(stored, precision)
-            peer = _peer(precision, capability)
-            rows.append({"memory_bytes": memory, "choices": choices, "problem": problem, "peer": peer})
+            peer = peer_row(*formats, place)
+            rows.append({"memory_bytes": memory, "choices": chosen, "problem": problem, "peer": peer})
             progress(index + 1, len(wanted), "checking")
         return rows
 
-    def load(self, *, source, precision, torch_device, seed, cpu_threads, allow_reference, progress) -> dict:
-        """Load weights, quantize them, and check the MoE layers against a float64 loop."""
+    def load(
+        self, *, source, precision, torch_device, seed, cpu_threads, allow_reference, progress, implementation=None
+    ) -> dict:
+        """Load weights, quantize and pack them, and check the MoE layers against a float64 loop."""
         torch.set_num_threads(cpu_threads)
         self.source = ModelSource(**source)
-        weights = Path(self.source.path) if self.source.path else RandomWeights(read_config(self.source), seed)
+        config, precision = read_config(self.source), Precision(**precision)
+        weights = Path(self.source.path) if self.source.path else RandomWeights(config, seed)
         self.model = load_model(
             weights,
-            Precision(**precision),
+            precision,
             device=torch_device,
             progress=lambda done, total: progress(done, total, "loading"),
             allow_reference=allow_reference,
+            implementation=implementation_for(precision.weights, precision.activations, implementation),
+            keep_rows=checked_layers(config.num_layers),
         )
         self._require_finite_logits()
         self.check = self._check(seed)
         return {
-            "implementation": [_choice_row(choice) for choice in self.model.choices],
+            "implementation": [choice_row(choice) for choice in self.model.choices],
             "check": self.check,
             "weights": {"sha256": self.model.weights_sha256, "source": self.source.weights},
         }
@@ -102,17 +129,23 @@ class NativeBackend:
             )
 
     def _check(self, seed: int) -> dict:
-        """The worst layer's disagreement with the float64 loop, over seeded activations of unit variance."""
-        generator = torch.Generator().manual_seed(seed)
-        layers = sorted({0, self.model.config.num_layers // 2, self.model.config.num_layers - 1})
-        inputs = torch.randn(CHECK_TOKENS, self.model.config.hidden_size, generator=generator)
-        checks = [check_moe_layer(self.model, layer, inputs.to(self.model.device)) for layer in layers]
+        """The worst disagreement with the float64 loop, over seeded activations of unit variance.
+
+        Three layers, each with a number of tokens for every implementation that some number takes.
+        """
+        tokens = checked_tokens(self.model, CHECK_TOKENS)
+        checks = []
+        for count in tokens:
+            generator = torch.Generator().manual_seed(seed)
+            inputs = torch.randn(count, self.model.config.hidden_size, generator=generator).to(self.model.device)
+            checks += [check_moe_layer(self.model, layer, inputs) for layer in checked_layers(self.model.config.num_layers)]
         worst = max(checks, key=lambda check: check.relative_error / check.bound)
         return {
             "relative_error": worst.relative_error,
             "bound": worst.bound,
             "passed": all(check.passed for check in checks),
             "against": worst.against,
+            "tokens": list(tokens),
         }
 
     def _memory_metrics(self) -> dict:
@@ -125,44 +158,3 @@ class NativeBackend:
             reason = "on a GPU the device's memory is what counts; host memory is not reported"
             metrics["process_peak_rss_bytes"] = missing("process_peak_rss_bytes", reason)
         return metrics
-
-
-def _choices(precision: Precision, capability: str, allow_reference: bool) -> tuple[list[dict], str | None]:
-    rows = []
-    for operation in OPERATIONS:
-        try:
-            choice = choose(
-                operation,
-                precision.weights,
-                precision.activations,
-                Capability.parse(capability),
-                allow_reference=allow_reference,
-            )
-        except SelectionError as error:
-            return rows, str(error)
-        rows.append(_choice_row(choice))
-    return rows, None
-
-
-def _peer(precision: Precision, capability: str) -> dict | None:
-    """What vLLM would take for these formats here, by its own rules; None where they say nothing of the format."""
-    try:
-        choice = explain_peers(precision.weights, precision.activations, Capability.parse(capability), engine=PEER_ENGINE)
-    except SelectionError:
-        return None
-    chosen = choice.chosen
-    return {
-        "engine": PEER_ENGINE,
-        "chosen": None if chosen is None else chosen.name,
-        "computes": None if chosen is None else chosen.computes,
-        "refused": [{"name": name, "reason": reason} for name, reason in choice.refused],
-    }
-
-
-def _choice_row(choice) -> dict:
-    return {
-        "op": choice.op,
-        "chosen": choice.chosen.name,
-        "is_reference": choice.chosen.name == "reference",
-        "refused": [{"name": name, "reason": reason} for name, reason in choice.refused],
-    }

@@ -5,10 +5,10 @@ Commands are imported only when called, so that `harness --help` answers at once
 
 import signal
 import sys
-from importlib import import_module
 
 import click
 
+from harness.cli.lazy import LazyGroup
 from harness.errors import HarnessError
 
 COMMANDS = {
@@ -18,6 +18,10 @@ COMMANDS = {
         "Show the cells of a scenario and what is dropped and why; run nothing.",
     ),
     "report": ("harness.cli.report:report", "Write HTML, Markdown and plots from one run or several."),
+    "kernels": (
+        "harness.cli.kernels:kernels",
+        "Show which kernels exist, which is taken on a GPU and why; time them and tune the choice.",
+    ),
     "doctor": (
         "harness.cli.doctor:doctor",
         "Show what this machine has, what is missing and what to do about it.",
@@ -26,24 +30,7 @@ COMMANDS = {
 """Command -> ("module:object", line of help)."""
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported on use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[name][0].partition(":")
-        return getattr(import_module(module), attribute)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, lazy_commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fp4moe-harness")
 def cli() -> None:
     """Measure FP4 Mixture-of-Experts models: speed, memory, quality and routing from one run of the same weights.

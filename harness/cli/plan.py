@@ -14,6 +14,7 @@ from harness.cli.options import (
     scenario_argument,
     set_option,
 )
+from harness.crossovers import show_crossovers
 from harness.drops import group_drops
 
 
@@ -74,19 +75,33 @@ def _dropped_table(prepared):
 def _kernels_table(prepared):
     from rich.table import Table
 
-    table = Table(title="implementation of each operation", title_justify="left")
+    title = "implementation of each operation, by the tokens of a call"
+    table = Table(title=title, title_justify="left")
     for name in ("precision", "operation", "chosen", "refused, and why"):
         table.add_column(name, overflow="fold")
-    seen = {}
-    for (_, precision), facts in prepared.facts.items():
-        seen.setdefault(precision, facts)
-    for precision, facts in seen.items():
+    for precision, models, facts in _alike(prepared.facts):
+        name = precision if models is None else f"{precision}\n({', '.join(models)})"
         for row in facts.choices:
             refused = "\n".join(f"{item['name']}: {item['reason']}" for item in row["refused"]) or "-"
-            table.add_row(precision, row["op"], row["chosen"], refused)
+            table.add_row(name, row["op"], "\n".join([show_crossovers(row, separator="\n"), *row["notes"]]), refused)
         if facts.problem:
-            table.add_row(precision, "-", "none", facts.problem)
+            table.add_row(name, "-", "none", facts.problem)
     return table
+
+
+def _alike(facts) -> list[tuple]:
+    """(precision, models, facts) once for models that choose alike; models is None where all of a precision do."""
+    groups: dict[str, list[tuple[list[str], object]]] = {}
+    for (model, precision), found in facts.items():
+        known = groups.setdefault(precision, [])
+        same = next(
+            (models for models, other in known if (other.choices, other.problem) == (found.choices, found.problem)), None
+        )
+        if same is None:
+            known.append(([model], found))
+        else:
+            same.append(model)
+    return [(p, None if len(known) == 1 else m, found) for p, known in groups.items() for m, found in known]
 
 
 def _peers_table(prepared):

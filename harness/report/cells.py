@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.crossovers import names_of
 from harness.report.data import LoadedRun
 
 FORMAT_NAMES = {
@@ -112,8 +113,8 @@ class MeasuredCell:
     @property
     def implementation(self) -> str:
         """Names of the chosen implementations of the expert ops."""
-        chosen = [c["chosen"] for c in self.first.get("implementation") or () if c["op"] != "route"]
-        return ", ".join(dict.fromkeys(chosen)) or "not recorded"
+        choices = [choice for choice in self.first.get("implementation") or () if choice["op"] != "route"]
+        return " + ".join(dict.fromkeys(name for choice in choices for name in names_of(choice))) or "not recorded"
 
     @property
     def state(self) -> str:

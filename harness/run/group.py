@@ -84,6 +84,7 @@ def _load(worker: Worker, cell: Cell, prepared: Prepared, tell) -> dict:
         seed=scenario.seed,
         cpu_threads=scenario.cpu_threads,
         allow_reference=scenario.kernels.allow_reference,
+        implementation=scenario.kernels.implementation,
     )
 
 

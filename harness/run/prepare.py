@@ -64,10 +64,13 @@ def _ask_model(worker: Worker, scenario: Scenario, device: Device, source: Model
         source=asdict(source),
         precisions=[asdict(precision) for precision in all_precisions(scenario)],
         capability=device.capability,
+        gpu=device.name if device.is_gpu else None,
+        is_attached=device.is_attached,
         slots=slots,
         context=context,
         window_tokens=scenario.quality.window_tokens if scenario.quality else None,
         allow_reference=scenario.kernels.allow_reference,
+        implementation=scenario.kernels.implementation,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, field_validator, model_validator
 
+from harness.implementations import NAMES
 from harness.precisions import ACTIVATIONS, METHODS
 from harness.scenario.arrival import ArrivalSpec
 from harness.scenario.positions import Positions, show_path
@@ -95,6 +96,11 @@ class KernelSpec(Spec):
     """Limits on which implementations may be selected."""
 
     allow_reference: bool = Field(True, description="Whether the slow plain-torch implementation may be measured")
+    implementation: Literal[NAMES] | None = Field(
+        None,
+        description="Force this one (see `harness kernels list`); cells that it cannot run are dropped with the reason. "
+        "BF16 x BF16, which others are held against, runs as usual where it does not take BF16",
+    )
 
 
 class LimitSpec(Spec):

@@ -1,4 +1,4 @@
-"""A weight as it is stored: codes, block scales, tensor scale.
+"""A weight as it is stored: codes, block scales, tensor scale; and the experts of a layer as two of them.
 
 value[..., n, k] = decode(code[..., n, k]) * scale[..., n, k // BLOCK] * tensor_scale[...]
 
@@ -15,6 +15,7 @@ Shapes: [..., N, K] logical, N rows, K the reduction axis; the leading axes are 
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -76,6 +77,58 @@ class QuantizedTensor:
 
     def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         return self.codes, self.scales, self.tensor_scale
+
+
+@dataclass(frozen=True, slots=True)
+class RowExperts:
+    """The experts of one MoE layer as stored, the layout "rows": gate_up [E, 2F, D], gate rows first; down [E, D, F].
+
+    What another layout's `pack` is made from. Every layout has these properties and `tensors()`.
+    """
+
+    gate_up: QuantizedTensor
+    down: QuantizedTensor
+    layout: ClassVar[str] = "rows"
+
+    def __post_init__(self) -> None:
+        (experts, hidden, intermediate), found = self.down.shape, self.gate_up.shape
+        wanted = (experts, 2 * intermediate, hidden)
+        if found != wanted or self.gate_up.format != self.down.format:
+            raise FormatError(
+                f"RowExperts.gate_up: must be {self.down.format} {wanted} beside down {self.down.shape} "
+                f"(got {self.gate_up.format} {found})"
+            )
+
+    @property
+    def num_experts(self) -> int:
+        """E."""
+        return self.down.shape[0]
+
+    @property
+    def hidden(self) -> int:
+        """D."""
+        return self.down.shape[1]
+
+    @property
+    def intermediate(self) -> int:
+        """F."""
+        return self.down.shape[2]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor held, by its name."""
+        parts = {"gate_up": self.gate_up, "down": self.down}
+        fields = ("codes", "scales", "tensor_scale")
+        named = ((f"{part}.{field}", getattr(q, field)) for part, q in parts.items() for field in fields)
+        return {name: tensor for name, tensor in named if tensor is not None}
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes held by each part of both matrices: codes, scales, tensor_scales."""
+        gate_up, down = self.gate_up.nbytes(), self.down.nbytes()
+        return {part: gate_up[part] + down[part] for part in gate_up}
+
+    def to(self, device) -> "RowExperts":
+        """The same experts on `device`."""
+        return replace(self, gate_up=self.gate_up.to(device), down=self.down.to(device))
 
 
 def codes_shape(shape: tuple[int, ...], fmt: WeightFormat) -> tuple[int, ...]:

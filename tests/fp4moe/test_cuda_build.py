@@ -3,52 +3,95 @@
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from fp4moe.cuda import build
 from fp4moe.cuda.build import BuildError
-from fp4moe.cuda.nvfp4_decode import SOURCE, TARGET
+from fp4moe.cuda.fragments import SOURCE, TARGET
 
 needs_nvcc = pytest.mark.skipif(build.nvcc_path() is None, reason="needs nvcc (the CUDA toolkit), which is not on this machine")
 
+VARIANTS = [(name, tokens) for name in ("Nvfp4", "Mxfp4") for tokens in (8, 16, 32, 64, 128)]
+
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory) -> tuple[str, str]:
-    """(ptxas report, PTX) of the decode kernel."""
+def compiled(tmp_path_factory) -> tuple[str, str, str]:
+    """(ptxas report, PTX, SASS) of the Hopper kernel."""
+    triton = pytest.importorskip("triton", reason="needs Triton's wheel for its disassembler")
     folder = tmp_path_factory.mktemp("cuda")
     command = [build.nvcc_path(), "-O3", "-std=c++17", f"-gencode=arch=compute_{TARGET},code=sm_{TARGET}", "-Xptxas", "-v"]
-    command += ["-c", "--keep", "--keep-dir", str(folder), str(build.SOURCES / SOURCE), "-o", str(folder / "out.o")]
+    command += ["--cubin", "--keep", "--keep-dir", str(folder), str(build.SOURCES / SOURCE), "-o", str(folder / "out.cubin")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stderr, next(folder.glob("*.ptx")).read_text()
+    disassembler = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
+    sass = subprocess.run([disassembler, "-c", folder / "out.cubin"], capture_output=True, text=True, check=True).stdout
+    return done.stderr, next(folder.glob("*.ptx")).read_text(), sass
+
+
+def product_loops(sass: str) -> dict[str, list[list[str]]]:
+    """Variant -> the operations of every block of instructions that multiplies on the tensor cores and loops."""
+    loops, variant, block = {}, None, []
+    for line in sass.splitlines():
+        if section := re.match(r"\s*\.section\s+\.text\.\S*?(Nvfp4|Mxfp4)ELi(\d+)E", line):
+            variant = section.group(1) + section.group(2)
+        elif re.match(r"\s*\.L_x_\d+:", line):
+            block = []
+            loops.setdefault(variant, []).append(block)
+        elif operation := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\d+ )?([A-Z0-9_.]+)", line):
+            block.append(operation.group(1))
+    return {name: [b for b in blocks if any("MMA" in op for op in b)] for name, blocks in loops.items()}
 
 
 @needs_nvcc
-def test_no_spills_and_fits_one_block_of_512_threads(compiled):
-    report, _ = compiled
-    spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    assert spills.groups() == ("0", "0", "0")
-    assert int(re.search(r"Used (\d+) registers", report).group(1)) <= 65536 // 512
+def test_wgmma_is_not_serialized(compiled):
+    report, _, _ = compiled
+    assert "wgmma.mma_async instructions are serialized" not in report
 
 
 @needs_nvcc
-def test_fast_path_is_there(compiled):
-    _, ptx = compiled
+@pytest.mark.parametrize(("name", "tokens"), VARIANTS)
+def test_no_spill_in_a_loop_that_multiplies(compiled, name, tokens):
+    loops = product_loops(compiled[2])[f"{name}{tokens}"]
+    assert loops
+    for loop in loops:
+        assert not {"LDL", "STL"} & {operation.split(".")[0] for operation in loop}
+
+
+@needs_nvcc
+@pytest.mark.parametrize(("name", "tokens"), VARIANTS)
+def test_narrow_tiles_take_mma_and_wide_ones_wgmma(compiled, name, tokens):
+    operations = Counter(op.split(".")[0] for loop in product_loops(compiled[2])[f"{name}{tokens}"] for op in loop)
+    fast, other = ("HMMA", "HGMMA") if tokens <= 16 else ("HGMMA", "HMMA")
+    assert operations[fast] and not operations[other]
+    assert operations["HMUL2"], "codes are expanded in registers"
+
+
+@needs_nvcc
+def test_weights_come_by_bulk_copies(compiled):
+    _, ptx, _ = compiled
     assert "cp.async.bulk.shared::cluster.global.mbarrier" in ptx
-    assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" in ptx
     assert "mul.rn.bf16x2" in ptx
 
 
 @needs_nvcc
-def test_build_is_cached_by_source(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library = build.build(SOURCE, TARGET)
-    stamp = library.stat().st_mtime_ns
-    assert build.build(SOURCE, TARGET) == library and library.stat().st_mtime_ns == stamp
+def test_a_block_has_registers_for_its_warps(compiled):
+    report, _, _ = compiled
+    assert max(int(used) for used in re.findall(r"Used (\d+) registers", report)) <= 65536 // 640
+
+
+@needs_nvcc
+def test_build_is_cached_by_source_and_headers(tmp_path, monkeypatch):
+    (tmp_path / "one.cuh").write_text("#define VALUE 1\n")
+    (tmp_path / "one.cu").write_text('#include "one.cuh"\nextern "C" int value() { return VALUE; }\n')
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "SOURCES", tmp_path)
-    (tmp_path / SOURCE).write_text((Path(build.__file__).parent / SOURCE).read_text() + "\n// changed\n")
-    assert build.build(SOURCE, TARGET) != library
+    library = build.build("one.cu", TARGET)
+    stamp = library.stat().st_mtime_ns
+    assert build.build("one.cu", TARGET) == library and library.stat().st_mtime_ns == stamp
+    (tmp_path / "one.cuh").write_text("#define VALUE 2\n")
+    assert build.build("one.cu", TARGET) != library
 
 
 @needs_nvcc

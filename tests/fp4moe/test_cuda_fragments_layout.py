@@ -114,7 +114,11 @@ def test_different_scales_of_gate_and_up_are_kept():
 
 @pytest.mark.parametrize(
     ("name", "rows", "k"),
-    [pytest.param("nvfp4", 128, 64, id="k-no-chunk"), pytest.param("nvfp4", 64, 128, id="rows"), pytest.param("fp8", 128, 128, id="format")],
+    [
+        pytest.param("nvfp4", 128, 64, id="k-is-no-whole-chunk"),
+        pytest.param("nvfp4", 64, 128, id="too-few-rows"),
+        pytest.param("fp8", 128, 128, id="format"),
+    ],
 )
 def test_what_does_not_fit_is_refused(name, rows, k):
     with pytest.raises(FormatError, match="fragments: needs nvfp4 or mxfp4"):

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from fp4moe import reference
 from fp4moe.formats import ACTIVATION_FORMATS, WEIGHT_FORMATS
+from fp4moe.layouts import RowExperts
 from fp4moe.quantize import dequantize, quantize_weight, round_activation
 from fp4moe.reference import Routing, down, gate_up, gemm, product, route
 from fp4moe.reference.product import STABLE_ROWS
@@ -95,6 +97,15 @@ def test_every_pair_of_formats(format, activations):
     assert_near(h_SF, naive_gate_up(x_TD, w_up, routing, activations)[routing.order_S])
     y_TD = down(h_slots[routing.order_S], w_down, routing, activations)
     assert_near(y_TD, naive_down(h_slots, w_down, routing, activations))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_experts_are_both_products_in_the_dtype_of_x(dtype):
+    routing, x_TD = routing_to([[0, 2], [3, 2], [0, 1]]), activations_of(3, HIDDEN).to(dtype)
+    packed = RowExperts(weight(2 * INTERMEDIATE, HIDDEN), weight(HIDDEN, INTERMEDIATE))
+    y_TD = reference.experts(x_TD, packed, routing, "bf16")
+    right = down(gate_up(x_TD, packed.gate_up, routing, "bf16"), packed.down, routing, "bf16")
+    assert y_TD.dtype == dtype and torch.equal(y_TD, right.to(dtype))
 
 
 def test_only_experts_that_were_hit_are_dequantized(monkeypatch):

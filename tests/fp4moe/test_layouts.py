@@ -1,11 +1,13 @@
 """A QuantizedTensor holds together, really takes 4 bits, and can be indexed by expert."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from fp4moe.errors import FormatError
 from fp4moe.formats import WEIGHT_FORMATS
-from fp4moe.layouts import QuantizedTensor
+from fp4moe.layouts import QuantizedTensor, RowExperts
 from fp4moe.quantize import dequantize, quantize_weight
 
 SHAPE = (4, 6, 128)  # E, N, K; 128 is a multiple of every block
@@ -84,3 +86,31 @@ def test_parts_that_do_not_fit_are_refused(part, value, message):
     parts = {n: getattr(q, n) for n in ("format", "method", "shape", "codes", "scales", "tensor_scale")}
     with pytest.raises(FormatError, match=message):
         QuantizedTensor(**{**parts, part: value})
+
+
+def experts_of(format: str) -> RowExperts:
+    return RowExperts(*(quantize_weight(torch.ones(shape), format) for shape in ((4, 2 * 64, 128), (4, 128, 64))))
+
+
+@pytest.mark.parametrize("format", WEIGHT_FORMATS)
+def test_experts_of_a_layer_know_their_sizes_and_name_every_tensor(format):
+    experts = experts_of(format)
+    assert (experts.layout, experts.num_experts, experts.hidden, experts.intermediate) == ("rows", 4, 128, 64)
+    assert sum(tensor.nbytes for tensor in experts.tensors().values()) == sum(experts.nbytes().values())
+    assert list(experts.tensors())[0] == "gate_up.codes" and "down.codes" in experts.tensors()
+    moved = experts.to("cpu")
+    assert torch.equal(dequantize(moved.gate_up), dequantize(experts.gate_up))
+    assert torch.equal(dequantize(moved.down), dequantize(experts.down))
+
+
+def test_experts_that_do_not_fit_together_are_refused():
+    nvfp4, mxfp4 = experts_of("nvfp4"), experts_of("mxfp4")
+    with pytest.raises(FormatError, match=r"RowExperts.gate_up: must be nvfp4 \(4, 256, 64\)"):
+        RowExperts(nvfp4.gate_up, dataclasses.replace(nvfp4.down, shape=(4, 64, 128), **transposed(nvfp4.down)))
+    with pytest.raises(FormatError, match="must be mxfp4"):
+        RowExperts(nvfp4.gate_up, mxfp4.down)
+
+
+def transposed(q: QuantizedTensor) -> dict:
+    other = quantize_weight(torch.ones(q.shape[0], q.shape[2], q.shape[1]), q.format)
+    return {"codes": other.codes, "scales": other.scales}

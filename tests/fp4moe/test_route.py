@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fp4moe.reference import load_balance_loss, route
+from fp4moe.reference import Routing, load_balance_loss, route
 
 CASES = [
     pytest.param(1, 8, 2, id="one-token"),
@@ -63,6 +63,24 @@ def test_all_tokens_on_one_expert():
     routing = route(logits_TE, 1)
     assert routing.counts_E.tolist() == [0, 0, 9, 0]
     assert routing.order_S.tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_order_is_made_when_asked_for_and_once(dtype):
+    ids_TK = torch.tensor([[1, 0], [0, 2]], dtype=dtype)
+    routing = Routing(ids_TK, torch.full((2, 2), 0.5), num_experts=4)
+    assert vars(routing).keys() == {"ids_TK", "weights_TK", "num_experts"}
+    assert routing.order_S.tolist() == [1, 2, 0, 3] and routing.order_S.dtype == torch.int64
+    assert routing.inverse_S.tolist() == [2, 0, 1, 3]
+    assert routing.counts_E.tolist() == [2, 1, 1, 0]
+    assert routing.order_S is routing.order_S and routing.counts_E is routing.counts_E
+
+
+def test_some_of_the_tokens_keep_their_experts_and_weights():
+    routing = route(logits_of(5, 8), 2)
+    some = routing.tokens(slice(1, 4))
+    assert torch.equal(some.ids_TK, routing.ids_TK[1:4]) and torch.equal(some.weights_TK, routing.weights_TK[1:4])
+    assert some.counts_E.tolist() == [int((some.ids_TK == e).sum()) for e in range(8)]
 
 
 def test_float16_logits_are_routed_in_float32():

@@ -13,6 +13,7 @@ from fp4moe.quantize import dequantize, quantize_weight
 from fp4moe.runtime import MixtralConfig, RandomWeights, load_model
 from fp4moe.runtime.experts import prepare_down, prepare_gate_up
 from fp4moe.runtime.random_weights import STANDARD_DEVIATION, RandomSource
+from fp4moe.runtime.weights import WeightsDigest
 
 CONFIG = MixtralConfig(
     vocab_size=97, hidden_size=64, intermediate_size=128, num_layers=2,
@@ -28,10 +29,10 @@ def source():
 @pytest.mark.parametrize("format", WEIGHT_FORMATS)
 def test_every_format_loads_with_stacked_experts(format):
     model = load_model(RandomWeights(CONFIG, 3), Precision(format))
-    layer = model.weights.layers[1]
+    layer = model.weights.layers[1].experts
     assert layer.gate_up.shape == (4, 256, 64) and layer.down.shape == (4, 64, 128)
     assert layer.gate_up.format == layer.down.format == format
-    assert [choice.op for choice in model.choices] == ["route", "gate_up", "down"]
+    assert [choice.op for choice in model.choices] == ["route", "experts"]
 
 
 def test_random_weights_depend_on_the_seed_and_the_name_but_not_on_the_order():
@@ -53,14 +54,14 @@ def test_random_weights_are_normal_and_norms_are_one():
 
 def test_gate_and_up_share_a_tensor_scale_over_both():
     experts = [source().expert(0, 0, matrix) for matrix in ("w1", "w3")]
-    gate_up = load_model(RandomWeights(CONFIG, 3), NVFP4).weights.layers[0].gate_up
+    gate_up = load_model(RandomWeights(CONFIG, 3), NVFP4).weights.layers[0].experts.gate_up
     amax = max(float(expert.codes.abs().max()) for expert in experts)
     assert gate_up.tensor_scale.shape == (4,)
     assert gate_up.tensor_scale[0].item() == pytest.approx(amax / (6 * 448), rel=1e-6)
 
 
 def test_bf16_experts_are_held_as_they_were_drawn():
-    layer = load_model(RandomWeights(CONFIG, 3), Precision("bf16")).weights.layers[1]
+    layer = load_model(RandomWeights(CONFIG, 3), Precision("bf16")).weights.layers[1].experts
     assert torch.equal(layer.gate_up.codes[2, :128], source().expert(1, 2, "w1").codes)
     assert torch.equal(layer.gate_up.codes[2, 128:], source().expert(1, 2, "w3").codes)
     assert torch.equal(layer.down.codes[2], source().expert(1, 2, "w2").codes)
@@ -87,8 +88,20 @@ def test_hash_is_that_of_the_stored_bytes():
         load_model(RandomWeights(CONFIG, 3), Precision("nvfp4")),
     )
     assert len({first.weights_sha256, *(other.weights_sha256 for other in others)}) == 3
-    first.weights.layers[1].down.codes[0, 0, 0] ^= 1
-    assert first.weights.sha256() != again.weights_sha256
+
+
+def digest_of(model) -> str:
+    digest = WeightsDigest()
+    for name, tensor in model.weights.named_tensors():
+        digest.add(name, tensor)
+    return digest.hexdigest()
+
+
+def test_hash_taken_while_loading_is_that_of_what_is_held_and_sees_one_bit():
+    model = load_model(RandomWeights(CONFIG, 3), NVFP4)
+    assert digest_of(model) == model.weights_sha256
+    model.weights.layers[1].experts.down.codes[0, 0, 0] ^= 1
+    assert digest_of(model) != model.weights_sha256
 
 
 def matrix(seed, rows=32, scale=None):
@@ -138,7 +151,7 @@ def test_an_exported_checkpoint_loads_to_the_weights_it_was_made_from(layout, we
     loaded = load_model(tmp_path / "out", Precision(weights, None if method == "absmax" else method))
     for ours, theirs in zip(quantized_here.weights.layers, loaded.weights.layers, strict=True):
         for part in ("gate_up", "down"):
-            left, right = dequantize(getattr(ours, part)), dequantize(getattr(theirs, part))
+            left, right = dequantize(getattr(ours.experts, part)), dequantize(getattr(theirs.experts, part))
             # A reciprocal tensor scale is rounded twice on its way to disk and back: two ulp of float32.
             torch.testing.assert_close(left, right, rtol=2.0**-22, atol=0)
     assert loaded.precision.method == method, "the model names what its weights are, not what was asked for"

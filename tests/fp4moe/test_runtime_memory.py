@@ -47,7 +47,7 @@ def test_mixtral_8x7b_in_nvfp4_takes_what_the_arithmetic_says():
 
 def test_memory_names_every_tensor_once():
     model = load_model(RandomWeights(TINY), Precision("nvfp4"))
-    num_bytes = sum(tensor.nbytes for _, tensor in model.weights._named_tensors())
+    num_bytes = sum(tensor.nbytes for _, tensor in model.weights.named_tensors())
     assert sum(model.memory_bytes().values()) == num_bytes
 
 

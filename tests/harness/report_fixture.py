@@ -199,5 +199,9 @@ def _implementation(spec: Spec, weights: str) -> list[dict]:
     is_cpu = spec.device["kind"] == "cpu"
     chosen = "reference" if is_cpu else "triton-upcast" if weights != "bf16" else "torch-grouped"
     refused = [{"name": "triton-native", "reason": f"needs sm_100 or newer, this is {spec.device['kind']}"}]
-    experts = [{"op": op, "chosen": chosen, "is_reference": is_cpu, "refused": refused} for op in ("gate_up", "down")]
-    return [{"op": "route", "chosen": "reference", "is_reference": True, "refused": []}, *experts]
+    limits = [None] if is_cpu or weights == "bf16" else [128, None]
+    names = ["triton-decode", chosen][-len(limits) :]
+    experts = {"op": "experts", "chosen": chosen, "is_reference": is_cpu, "layout": "rows", "refused": refused}
+    experts["crossovers"] = [{"max_tokens": limit, "name": name} for limit, name in zip(limits, names, strict=True)]
+    experts |= {"source": f"measured on {spec.device['name']}", "notes": [], "call_tokens": None}
+    return [{"op": "route", "chosen": "reference", "is_reference": True, "refused": []}, experts]

@@ -62,7 +62,8 @@ def test_doctor_as_json_is_only_json():
     rows = json.loads(done.stdout)
     assert done.returncode == 0
     assert {row["state"] for row in rows} <= {"ok", "missing", "problem"}
-    assert {"python", "cpu", "memory", "disk", "torch", "pocket-mixtral"} <= {row["item"] for row in rows}
+    looked_at = {"python", "cpu", "memory", "disk", "torch", "nvcc", "triton", "C compiler", "pocket-mixtral"}
+    assert looked_at <= {row["item"] for row in rows}
     assert all(row["advice"] for row in rows if row["state"] != "ok")
 
 
@@ -115,6 +116,22 @@ def test_plan_for_another_gpu_as_json():
     reasons = [d["reason"] for d in plan["dropped"] if d["model"] == "mixtral-8x7b" and d["precision"]["weights"] == "bf16"]
     assert any(reason.startswith("needs 93") for reason in reasons)
     assert all(row["memory_bytes"] and row["choices"] for row in plan["facts"])
+    experts = [choice for row in plan["facts"] for choice in row["choices"] if choice["op"] == "experts"]
+    assert all(choice["crossovers"][-1] == {"max_tokens": None, "name": choice["chosen"]} for choice in experts)
+
+
+def test_plan_shows_how_many_tokens_take_which_kernel():
+    done = run_harness("plan", MIXTRAL, "--gpu", "H100")
+    assert done.returncode == 0, done.stderr
+    assert "by the tokens of a call" in done.stdout and "cuda-fragments-grouped" in done.stdout
+
+
+def test_a_kernel_by_name_drops_what_it_cannot_run_and_keeps_the_baseline():
+    forced = ("--set", "kernels.implementation=cuda-fragments-grouped", "--gpu", "A100", "--json")
+    plan = json.loads(run_harness("plan", MIXTRAL, *forced).stdout)
+    assert {cell["precision"]["weights"] for cell in plan["cells"]} == {"bf16"}
+    reasons = {drop["reason"] for drop in plan["dropped"] if drop["precision"]["weights"] == "nvfp4"}
+    assert any("does not run experts here: needs sm_90 or newer family 9x, this device is sm_80" in why for why in reasons)
 
 
 MISTAKES = [
@@ -158,6 +175,11 @@ def test_negative_rate_is_named_with_its_line(tmp_path):
         pytest.param(["run", "scenarios/mixtrall.yaml"], ["no such scenario"], id="no-such-file"),
         pytest.param(["run", MIXTRAL, "--set", "repeats"], ["--set", "key.path=value"], id="set-without-a-value"),
         pytest.param(["run", MIXTRAL, "--set", "repeats=many"], ["--set: repeats"], id="set-to-a-wrong-type"),
+        pytest.param(
+            ["run", MIXTRAL, "--set", "kernels.implementation=marlin"],
+            ["--set: kernels.implementation", "'triton-grouped'", "'reference'", "'marlin'"],
+            id="set-to-an-unknown-kernel",
+        ),
         pytest.param(["run", MIXTRAL, "--set", "workloads.9.name=x"], ["a list of 2"], id="set-beyond-the-list"),
         pytest.param(["run", MIXTRAL, "--only", "nvfp4"], ["--only 'nvfp4'", "key=pattern"], id="only-without-a-key"),
         pytest.param(["plan", MIXTRAL, "--gpu", "RTX 6090"], ["--gpu 'RTX 6090'", "RTX 5090"], id="unknown-gpu"),

@@ -80,7 +80,7 @@ def test_other_machine_is_dropped_with_what_to_do():
 
 
 def test_no_implementation_is_a_reason():
-    result = plan(scenario(), CPU, problem="no implementation of gate_up")
+    result = plan(scenario(), CPU, problem="no implementation of experts")
     assert not result.cells and result.dropped[0].reason.startswith("no implementation")
 
 

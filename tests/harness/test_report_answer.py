@@ -34,7 +34,7 @@ def test_reference_speed_is_never_set_beside_bf16(tmp_path):
 
 def test_gpu_lead_gives_the_speed_beside_bf16(tmp_path):
     (lead,), found = first_screen(tmp_path, Spec(target=RTX_5090, speedup=1.9))
-    assert "(RTX 5090, GPU, triton-upcast)" in lead
+    assert "(RTX 5090, GPU, triton-decode + triton-upcast)" in lead
     assert "BF16's tokens/s at single" in lead
     assert found[0].speed.figure.startswith("1.")
 
@@ -48,7 +48,7 @@ def test_same_result_on_two_machines_is_one_lead_with_both_speeds(tmp_path):
     specs = [Spec(target=A100, speedup=1.3, run_id="a"), Spec(target=RTX_5090, speedup=1.9, run_id="b")]
     sentences, _ = first_screen(tmp_path, *specs)
     assert len(sentences) == 1
-    assert sentences[0].startswith("On A100-SXM4-80GB and RTX 5090 (GPU, triton-upcast), NVFP4 × BF16")
+    assert sentences[0].startswith("On A100-SXM4-80GB and RTX 5090 (GPU, triton-decode + triton-upcast), NVFP4 × BF16")
     assert "A100-SXM4-80GB: it puts out 1." in sentences[0]
 
 

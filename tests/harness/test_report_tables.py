@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from harness.crossovers import names_of, show_crossovers
 from harness.report.cells import REFERENCE_SPEED, measured_cells
 from harness.report.data import load
 from harness.report.numbers import DASH
@@ -107,8 +108,26 @@ def test_planned_cells_without_a_record_are_listed(tmp_path):
 def test_kernel_choices_name_the_refused_and_why(run):
     table = kernels.choices_table(measured_cells([run]))
     rows = texts(table)
-    assert len(rows) == 9  # three ops of three precisions; equal rows of other workloads print once
-    assert rows[1][1:] == ["gate_up", "reference", "triton-native: needs sm_100 or newer, this is cpu"]
+    assert len(rows) == 6  # two ops of three precisions; equal rows of other workloads print once
+    assert rows[1][1:] == ["experts", "reference", "triton-native: needs sm_100 or newer, this is cpu"]
+
+
+def test_kernel_choices_say_how_many_tokens_take_which_and_why(tmp_path):
+    (bf16, nvfp4) = measured_kernels(make_run(tmp_path, Spec(precisions=("bf16", "nvfp4"), target=RTX_5090)))
+    assert (bf16.text, bf16.detail) == ("torch-grouped", "")
+    assert nvfp4.text == "1 to 128: triton-decode; 129 and more: triton-upcast"
+    assert nvfp4.detail == "measured on NVIDIA GeForce RTX 5090"
+
+
+def measured_kernels(path):
+    """The chosen entry of each precision's experts."""
+    rows = kernels.choices_table(measured_cells([load(path)])).groups[0].rows
+    return [row[2] for row in rows if row[1].text == "experts"]
+
+
+def test_records_from_before_there_were_crossovers_are_still_shown():
+    assert show_crossovers({"op": "gate_up", "chosen": "reference"}) == "reference"
+    assert names_of({"op": "down", "chosen": "reference"}) == ["reference"]
 
 
 def test_usage_table_has_every_statistic(run):

@@ -131,7 +131,9 @@ def test_each_record_is_whole_checked_and_not_invalid(run):
         assert record["status"] == "ok" and record["error"] is None and record["duration_s"] > 0
         assert record["verdict"]["state"] in ("VALID", "WARN"), record["verdict"]  # a busy machine earns a warning
         assert record["check"]["passed"] and record["check"]["relative_error"] <= record["check"]["bound"]
-        assert [row["op"] for row in record["implementation"]] == ["route", "gate_up", "down"]
+        assert [row["op"] for row in record["implementation"]] == ["route", "experts"]
+        assert all(row["crossovers"] == [{"max_tokens": None, "name": "reference"}] for row in record["implementation"])
+        assert [row["layout"] for row in record["implementation"]] == ["rows", "rows"]
         assert record["weights"]["source"] == "trained"
 
 

@@ -1,4 +1,5 @@
-"""Implementations in CUDA C++, built with nvcc at first use; why each is not Triton stands in docs/decisions/.
+"""Kernels in CUDA C++, built with nvcc at first use: what Triton cannot express (docs/decisions/0005).
 
-nvfp4_layout (offline weight layout) -> build (nvcc, cached) -> nvfp4_decode (the call).
+build.py compiles and loads; fragments_layout.py packs weights; fragments.py calls moe_sm90.cu (Hopper). Headers:
+fp4_fragments.cuh (codes to fragments), wgmma_sm90.cuh, sm90_async.cuh. Nothing is imported or built until it is called.
 """

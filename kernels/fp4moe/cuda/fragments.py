@@ -97,7 +97,8 @@ def launch(x: Tensor, ids: Tensor, gates: Tensor, packed: FragmentExperts, *, ou
     """One launch on contiguous BF16 x and out, int32 ids, float32 gates; `tile`: most tokens of a tile, 8 to 128."""
     (num_tokens, hidden), top_k, device = x.shape, ids.shape[1], x.device
     groups = -(-(num_tokens * top_k + 7 * packed.num_experts) // 8) + 16  # of 8 slots; a tile may read past the last
-    scratch = [torch.empty(groups * 8 * 2 * _padded(k), dtype=torch.uint8, device=device) for k in (hidden, packed.intermediate)]
+    sizes = [groups * 8 * 2 * _padded(k) for k in (hidden, packed.intermediate)]  # x and h in BF16
+    scratch = [torch.empty(num_bytes, dtype=torch.uint8, device=device) for num_bytes in sizes]
     y_sum = torch.empty(num_tokens, hidden, dtype=torch.float32, device=device)
     barrier, num_blocks = _device_state(device)
     weights = (packed.gate_up, packed.down, packed.gate_up_scale, packed.down_scale)

@@ -3,8 +3,8 @@
 In: `QuantizedTensor` [E, 2F, D] (gate rows, then up rows) and [E, D, F] in NVFP4 or MXFP4. Out: one byte tensor each and the
 scales of an expert times 2^8. The size does not change: 4.5 or 4.25 bits a weight.
 
-A chunk is 16 rows x 128 k, one warp's: 1024 bytes of codes, then 128 (NVFP4) or 64 (MXFP4) of scales. In it lane = 4 g + t holds
-rows g and g + 8 and k = 32 t .. 32 t + 31:
+A chunk is 16 rows x 128 k, one warp's: 1024 bytes of codes, then 128 (NVFP4) or 64 (MXFP4) of scales. In it lane = 4 g + t
+holds rows g and g + 8 and k = 32 t .. 32 t + 31:
 
     codes   [half][lane][step]     one 32-bit word: k = 32 t + 16 half + 4 step + 2 pair + odd of both rows
     scales  NVFP4 [lane][half][row g, row g + 8]  E5M3 codes;   MXFP4 [lane][row g, row g + 8]  exponents, 245 for the largest
@@ -13,8 +13,8 @@ The tensor core multiplies position 64 half + 16 step + 8 pair + 2 t + odd of a 
 Rows of a gate/up chunk are 8 gate rows and their 8 up rows, at positions 8 i .. 8 i + 7, so that h comes out in that order too.
 Four chunks (64 rows) lie together, then the next k.
 
-A word holds four pairs (pair, row) = (0, g), (0, g + 8), (1, g), (1, g + 8); `dequantize` in fp4_fragments.cuh takes them out with
-one mask for three of them and two for the last. Codes of a block whose scale is 0 are stored as 0.
+A word holds four pairs (pair, row) = (0, g), (0, g + 8), (1, g), (1, g + 8); `dequantize` in fp4_fragments.cuh takes them out
+with one mask for three of them and two for the last. Codes of a block whose scale is 0 are stored as 0.
 Shapes: E experts, F intermediate, D hidden, T row tiles of 16, C chunks along k.
 """
 

@@ -241,12 +241,11 @@ struct Walk {
   }
 };
 
-// The width of the product that serves a tile: few are compiled where the registers are scarce.
+// The width of the product that serves a tile.
 template <class C>
 __device__ __forceinline__ int round_tokens(int count) {
-  constexpr int step = C::kMaxTokens >= 128 ? 32 : 8;
-  int tokens = (count + step - 1) / step * step;
-  return tokens <= 16 || tokens == 96 ? tokens : tokens <= 32 ? 32 : tokens <= 64 ? 64 : 128;
+  if constexpr (C::kMaxTokens >= 128) return count <= 32 ? 32 : count <= 64 ? 64 : count <= 96 ? 96 : 128;
+  return count <= 8 ? 8 : count <= 16 ? 16 : count <= 32 ? 32 : 64;
 }
 
 // Where in the ring: the slot of a stage and the parity of its barriers' phase.
@@ -257,6 +256,7 @@ struct RingPlace {
   __device__ __forceinline__ void step() {
     if (++slot == kCount) slot = 0, parity ^= 1;
   }
+  __device__ __forceinline__ int before() const { return slot == 0 ? kCount - 1 : slot - 1; }
 };
 
 // One thread: the weights of every stage as soon as its slot is free.
@@ -415,7 +415,6 @@ __device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Se
   float d[kTokens / 2];
 #pragma unroll
   for (int i = 0; i < kTokens / 2; ++i) d[i] = 0.0f;
-  uint32_t held = 0;                             // barrier of the stage whose last products may still run
   if constexpr (C::kIsNarrow) {
     const uint8_t* lane_tokens = s.tokens[0] + k_group * 2048 + lane * 16;
     for (int at = 0; at < working; ++at, place.step()) {
@@ -447,16 +446,15 @@ __device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Se
             Wgmma<kTokens>::run(d, a[buffer][i], stage_tokens + ((half * 1024 + (batch * kBatch + i) * 32) >> 4), kLayout);
           wgmma_commit();
           wgmma_wait<1>();
-          if (half == 0 && batch == 0 && held != 0 && is_leader) arrive_at(held);
+          if (half == 0 && batch == 0 && at > 0 && is_leader) arrive(&s.empty[place.before()]);  // its products are done
         }
       }
-      held = smem_address(s.empty) + place.slot * 8;
       place.step();
     }
-  wgmma_wait<0>();
+    wgmma_wait<0>();
     fence_registers(d);
+    if (working > 0 && is_leader) arrive(&s.empty[place.before()]);
   }
-  if (held != 0 && is_leader) arrive_at(held);
   for (int at = max(working, 0); at < num_stages; ++at, place.step()) {
     wait(&s.full[place.slot], place.parity);
     if (lane == 0) arrive(&s.empty[place.slot]);

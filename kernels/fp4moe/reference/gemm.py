@@ -3,7 +3,8 @@
     h[s] = silu(gate_e x[t]) * (up_e x[t])       slot s of token t, routed to expert e
     y[t] = sum over k of weight[t, k] * down_e h[slot (t, k)]
 
-In: float32 activations, stored weights (layouts.py), a `Routing`. Out: float32. `activations` names how the
+In: activations, stored weights (layouts.py), a `Routing`. Out: float32; `experts`, which is both products, gives the dtype
+of its input. `activations` names how the
 left operand of each product is rounded first (formats.ACTIVATION_FORMATS); products accumulate in float32.
 Only experts that were hit are dequantized, one at a time. The intermediate stays in expert order; `down`
 undoes the permutation.
@@ -17,10 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fp4moe.layouts import QuantizedTensor
+from fp4moe.layouts import QuantizedTensor, RowExperts
 from fp4moe.quantize import dequantize, round_activation
 from fp4moe.reference.product import product
 from fp4moe.reference.route import Routing
+
+
+def experts(x_TD: Tensor, packed: RowExperts, routing: Routing, activations: str) -> Tensor:
+    """Both products of one layer: x [T, D] -> y_TD in the dtype of x."""
+    h_SF = gate_up(x_TD, packed.gate_up, routing, activations)
+    return down(h_SF, packed.down, routing, activations).to(x_TD.dtype)
 
 
 def gate_up(x_TD: Tensor, w: QuantizedTensor, routing: Routing, activations: str) -> Tensor:

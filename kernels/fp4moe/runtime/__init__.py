@@ -1,10 +1,11 @@
 """A whole Mixtral decoder around the MoE operations, and the engine that serves requests with it.
 
-Reading order: config -> names -> weights -> experts -> random_weights -> load (files to weights); layers ->
-kv_cache -> attention -> model (weights to logits); sampling -> request -> engine (logits to answers);
-recorder, memory, peak and verify say what happened, what it took and whether it was right.
+Reading order: config -> names -> weights -> experts -> random_weights -> choices (what will run) -> load (files to
+weights); layers -> kv_cache -> attention -> dispatch -> model (weights to logits); sampling -> request -> engine (logits to
+answers); recorder, memory, peak and verify say what happened, what it took and whether it was right.
 """
 
+from fp4moe.runtime.choices import moe_shape
 from fp4moe.runtime.config import MIXTRAL_8X7B, MixtralConfig
 from fp4moe.runtime.engine import Engine
 from fp4moe.runtime.load import load_model
@@ -15,7 +16,7 @@ from fp4moe.runtime.random_weights import RandomWeights
 from fp4moe.runtime.recorder import RoutingRecorder
 from fp4moe.runtime.request import Request, StepResult
 from fp4moe.runtime.sampling import Sampling
-from fp4moe.runtime.verify import Check, check_moe_layer
+from fp4moe.runtime.verify import Check, check_moe_layer, checked_layers, checked_tokens
 
 __all__ = [
     "MIXTRAL_8X7B",
@@ -29,7 +30,10 @@ __all__ = [
     "Sampling",
     "StepResult",
     "check_moe_layer",
+    "checked_layers",
+    "checked_tokens",
     "load_model",
+    "moe_shape",
     "peak_step_bytes",
     "predict_memory_bytes",
 ]

@@ -2,7 +2,8 @@
 
 In: config, precision, slots, context. Out: bytes by cause, the keys of `MixtralModel.memory_bytes()` and
 `kv_cache`. Equal to what loading then holds (tested), for BF16 sources and for checkpoints that share gate
-and up's tensor scale. Activations and the allocator's own overhead are not in it; see peak.py.
+and up's tensor scale, where the experts stay stored rows. A packed layout has the same codes and scales and may add padding,
+which is not predicted; what is held then is measured. Activations and the allocator's own overhead are not in it; see peak.py.
 """
 
 from __future__ import annotations

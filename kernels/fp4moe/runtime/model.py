@@ -2,14 +2,12 @@
 
 In: token ids. Out: float32 logits. Arithmetic is float32 on the stored weights; the experts' operands are
 rounded as the precision's activation format says. The MoE operations are the implementations that selection
-chose. Reads no files and keeps no request state; see load.py and engine.py.
+chose, by the number of tokens of each call (dispatch.py). Reads no files and keeps no request state; see load.py and engine.py.
 
 Shapes: N tokens of a step, B sequences or requests, T tokens a sequence, D hidden, V vocabulary.
 """
 
 from __future__ import annotations
-
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,32 +15,35 @@ from torch import Tensor
 from fp4moe.precision import Precision
 from fp4moe.runtime.attention import NewTokens, PromptIntoCache, WholeSequences
 from fp4moe.runtime.config import MixtralConfig
+from fp4moe.runtime.dispatch import load_operation
 from fp4moe.runtime.kv_cache import KVCache
 from fp4moe.runtime.layers import linear, rms_norm, rotary_tables, rotate
 from fp4moe.runtime.recorder import RoutingRecorder
 from fp4moe.runtime.weights import LayerWeights, ModelWeights
-from fp4moe.select import Choice
+from fp4moe.select import ChoiceByTokens
 
 
 class MixtralModel:
     """Weights, config and chosen implementations; immutable after construction."""
 
-    def __init__(self, config: MixtralConfig, precision: Precision, weights: ModelWeights, choices: tuple[Choice, ...]) -> None:
+    def __init__(
+        self, config: MixtralConfig, precision: Precision, weights: ModelWeights, choices: tuple[ChoiceByTokens, ...]
+    ) -> None:
         self.config = config
         self.precision = precision
         self.weights = weights
         self.choices = choices
-        self._ops = {choice.op: choice.chosen.load() for choice in choices}
+        self._ops = {choice.op: load_operation(choice) for choice in choices}
 
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
         return self.weights.embedding_VD.device
 
-    @cached_property
+    @property
     def weights_sha256(self) -> str:
-        """Hash over all stored bytes; computed at first use."""
-        return self.weights.sha256()
+        """Hash over all stored bytes, whatever layout they are held in."""
+        return self.weights.sha256
 
     def memory_bytes(self) -> dict[str, int]:
         """Bytes of the weights by cause, see ModelWeights."""
@@ -86,8 +87,7 @@ class MixtralModel:
         routing = self._ops["route"](self.router_logits(layer, x_ND), self.config.top_k)
         if recorder is not None:
             recorder.record(layer, routing.ids_TK)
-        h_SF = self._ops["gate_up"](x_ND, weights.gate_up, routing, activations)
-        return self._ops["down"](h_SF, weights.down, routing, activations)
+        return self._ops["experts"](x_ND, weights.experts, routing, activations)
 
     def router_logits(self, layer: int, x_ND: Tensor) -> Tensor:
         """float32 [N, E]."""

@@ -1,52 +1,36 @@
 """The implementations that exist, in order of preference within an operation.
 
-A row is data: what it computes, which formats it takes, what it asks of the device, and where its function is
-("module:object", imported only when it is called). A row is added in the change that adds its code, never
-before. Nothing here decides; see choose.py.
+A row is added in the change that adds its code, never before (tested). What a row's fields mean: implementation.py. Nothing
+here decides; see choose.py and by_tokens.py. Which row is faster at which number of tokens on a GPU: tuned/.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+from fp4moe.select.conditions import AnyDevice, AnyOf, AtLeast, Family
+from fp4moe.select.implementation import REFERENCE, Implementation
+from fp4moe.select.limits import ShapeLimits
 
-from fp4moe.select.conditions import AnyDevice, Condition
-
-OPS = ("route", "gate_up", "down")
-REFERENCE = "reference"
+OPS = ("route", "experts")
 
 # Keys of formats.WEIGHT_FORMATS and ACTIVATION_FORMATS, repeated so that this needs no torch (tested equal).
 ALL_WEIGHTS = ("bf16", "fp8", "nvfp4", "mxfp4", "int4", "ternary")
 ALL_ACTIVATIONS = ("fp32", "bf16", "fp8", "nvfp4", "mxfp4")
 
-
-@dataclass(frozen=True, slots=True)
-class Implementation:
-    """One row. `capabilities`: conditions that must all hold. `max_tokens`: most tokens a call may have."""
-
-    op: str
-    name: str
-    weight_formats: tuple[str, ...]
-    activation_formats: tuple[str, ...]
-    capabilities: tuple[Condition, ...]
-    target: str
-    note: str = ""
-    max_tokens: int | None = None
-
-    @property
-    def is_reference(self) -> bool:
-        """Plain torch: right everywhere, fast nowhere. Its speed is not the format's speed."""
-        return self.name == REFERENCE
-
-    def load(self) -> Any:
-        """Import and return the function that `target` names."""
-        module, _, attribute = self.target.partition(":")
-        return getattr(import_module(module), attribute)
+_FP4 = ("nvfp4", "mxfp4")
+_TRITON = ("triton", "cc")
+_FRAGMENTS = "fp4moe.cuda.fragments"
+_FRAGMENT_FILES = (
+    "cuda/fragments.py", "cuda/fragments_layout.py", "cuda/moe_sm90.cu", "cuda/fp4_fragments.cuh", "cuda/wgmma_sm90.cuh",
+    "cuda/sm90_async.cuh",
+)  # fmt: skip
+_W4A4_FILES = tuple(f"triton/w4a4{part}.py" for part in ("", "_dot", "_kernels", "_layout", "_quantize", "_slots"))
+_GROUPED_FILES = tuple(
+    f"triton/{name}.py" for name in ("experts", "rows", "sort", "gemm", "gemm_launch", "tiles", "bits", "combine")
+)
 
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(
-    Implementation(
+def _reference(op: str) -> Implementation:
+    return Implementation(
         op=op,
         name=REFERENCE,
         weight_formats=ALL_WEIGHTS,
@@ -55,5 +39,88 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = tuple(
         target=f"fp4moe.reference:{op}",
         note="plain torch in float32, the definition of right; slow",
     )
-    for op in OPS
+
+
+_ROUTE = (
+    Implementation(
+        op="route",
+        name="triton-route",
+        weight_formats=ALL_WEIGHTS,
+        activation_formats=ALL_ACTIVATIONS,
+        capabilities=(AtLeast("sm_80"),),
+        target="fp4moe.triton.route:route",
+        note="softmax and top-k in one kernel",
+        needs=_TRITON,
+        source_files=("triton/route.py",),
+    ),
+    _reference("route"),
 )
+
+_EXPERTS = (
+    Implementation(
+        op="experts",
+        name="cuda-fragments-decode",
+        weight_formats=_FP4,
+        activation_formats=("bf16",),
+        capabilities=(Family("sm_90"),),
+        target=f"{_FRAGMENTS}:decode",
+        note="few tokens: both products in one persistent kernel, weights in the order lanes read them",
+        max_slots=256,
+        layout="fragments",
+        pack=f"{_FRAGMENTS}:pack",
+        limits=ShapeLimits(hidden_multiple=128, intermediate_multiple=128, max_experts=64),
+        needs=("nvcc",),
+        rounds=("h_bf16", "y_bf16"),
+        source_files=_FRAGMENT_FILES,
+    ),
+    Implementation(
+        op="experts",
+        name="cuda-fragments-grouped",
+        weight_formats=_FP4,
+        activation_formats=("bf16",),
+        capabilities=(Family("sm_90"),),
+        target=f"{_FRAGMENTS}:grouped",
+        note="many tokens: wgmma with weights expanded to BF16 in registers",
+        layout="fragments",
+        pack=f"{_FRAGMENTS}:pack",
+        limits=ShapeLimits(hidden_multiple=128, intermediate_multiple=128, max_experts=64),
+        needs=("nvcc",),
+        rounds=("h_bf16", "y_bf16"),
+        source_files=_FRAGMENT_FILES,
+    ),
+    Implementation(
+        op="experts",
+        name="triton-w4a4",
+        weight_formats=_FP4,
+        activation_formats=_FP4,
+        capabilities=(AnyOf((Family("sm_100"), Family("sm_120"))),),
+        target="fp4moe.triton.w4a4:experts",
+        note="both operands on the FP4 tensor cores",
+        layout="triton-w4a4",
+        pack="fp4moe.triton.w4a4:pack",
+        pairs=(("nvfp4", "nvfp4"), ("mxfp4", "mxfp4")),
+        limits=ShapeLimits(hidden_multiple=128, intermediate_multiple=128),
+        needs=_TRITON,
+        source_files=_W4A4_FILES,
+    ),
+    Implementation(
+        op="experts",
+        name="triton-grouped",
+        weight_formats=("nvfp4", "mxfp4", "fp8", "bf16"),
+        activation_formats=("bf16", "fp8"),
+        capabilities=(AtLeast("sm_80"),),
+        target="fp4moe.triton.experts:experts",
+        note="weights as stored, expanded in registers",
+        pairs=(
+            ("nvfp4", "bf16"), ("mxfp4", "bf16"), ("nvfp4", "fp8"), ("mxfp4", "fp8"), ("fp8", "fp8"), ("bf16", "bf16"),
+        ),
+        more_for=(("fp8", AtLeast("sm_89")),),
+        needs=_TRITON,
+        rounds=("fp8_sums",),
+        source_files=_GROUPED_FILES,
+    ),
+    _reference("experts"),
+)  # fmt: skip
+
+IMPLEMENTATIONS: tuple[Implementation, ...] = _ROUTE + _EXPERTS
+NAMES: tuple[str, ...] = tuple(dict.fromkeys(row.name for row in IMPLEMENTATIONS))
