@@ -44,6 +44,18 @@ def ties_of_scales() -> torch.Tensor:
     return torch.nn.functional.pad(blocks, (0, 0, 0, len(blocks) % 2)).reshape(1, -1)
 
 
+def ties_under_every_scale() -> torch.Tensor:
+    """[1, K]: tensor scale 1; for each of the 126 E4M3 scales two blocks that hold 6 scales, hence that scale, and all ties."""
+    ties = torch.nn.functional.pad(middles("e2m1", 0, 7), (0, 8))[:8]
+    blocks = torch.zeros(254, 16)
+    blocks[0, 0] = 2688.0
+    for i, scale in enumerate(decode_table("e4m3")[1:127]):
+        near = around(ties * scale)
+        blocks[2 + 2 * i : 4 + 2 * i, 0] = 6 * scale
+        blocks[2 + 2 * i : 4 + 2 * i, 1:13] = near.view(2, 12)
+    return blocks.reshape(1, -1)
+
+
 def edge_rows() -> torch.Tensor:
     """Zeros, minus zeros, a block of zeros, FP32's smallest and largest numbers, subnormal rows."""
     x = gaussian(7, 64)
@@ -61,6 +73,7 @@ CASES = {
     "bfloat16-ties-are-common": (gaussian(8, 256) * 4).round().to(torch.bfloat16) / 4,
     "ties-of-e2m1": ties_of_codes(),
     "ties-of-e4m3": ties_of_scales(),
+    "ties-of-e2m1-under-every-scale": ties_under_every_scale(),
     "every-exponent": gaussian(64, 64) * torch.exp2(torch.linspace(-126, 120, 64)).unsqueeze(-1),
     "exponents-mixed-in-a-row": gaussian(4, 512) * torch.exp2(torch.linspace(-60, 60, 512)),
     "edges": edge_rows(),

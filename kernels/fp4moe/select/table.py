@@ -6,7 +6,7 @@ here decides; see choose.py and by_tokens.py. Which row is faster at which numbe
 
 from __future__ import annotations
 
-from fp4moe.select.conditions import AnyDevice, AnyOf, AtLeast, Family
+from fp4moe.select.conditions import AnyDevice, AnyOf, AtLeast, Family, OneOf
 from fp4moe.select.implementation import REFERENCE, Implementation
 from fp4moe.select.limits import ShapeLimits
 
@@ -93,7 +93,7 @@ _EXPERTS = (
         name="triton-w4a4",
         weight_formats=_FP4,
         activation_formats=_FP4,
-        capabilities=(AnyOf((Family("sm_100"), Family("sm_120"))),),
+        capabilities=(AnyOf((Family("sm_100"), OneOf(("sm_120",)))),),  # for sm_121 Triton 3.6 has no FP4 product
         target="fp4moe.triton.w4a4:experts",
         note="both operands on the FP4 tensor cores",
         layout="triton-w4a4",

@@ -46,7 +46,7 @@ def compile_quantize(format: str, capability: int):
     """`quantize_kernel` for rows of the intermediate size."""
     types = {"x": "*bf16", "codes": "*u8", "scales": "*u8", "row_scales": "*fp32"}
     constants = {"COLUMNS": INTERMEDIATE, "CHUNK": LARGEST_CHUNK, "BLOCK": weight_format(format).block_k}
-    return _compile(quantize_kernel, types, constants, capability, warps=8, stages=3)
+    return _compile(quantize_kernel, types, constants, capability, warps=LARGEST_CHUNK // 1024, stages=3)
 
 
 def compile_slots(capability: int):

@@ -12,7 +12,9 @@ from memory once, the much smaller activations from L2.
 Proven without such a GPU, by compiling and reading the result with Triton 3.6 (test_triton_w4a4_aot.py): SM120 gets
 mma.sync...kind::mxf4nvf4.block_scale (scale_vec::4X for NVFP4, 2X for MXFP4) and OMMA.SF in SASS, SM100 gets tcgen05.mma with
 kind::mxf4nvf4 (NVFP4) or kind::mxf4 (MXFP4), nothing is spilled, and a block of SM120 stays under 99 KB of shared memory. The
-numbers are proven through the twin of the product (w4a4_dot.py). Never run on an SM100 or SM120 GPU: no speed is known.
+numbers are proven through the twin of the product (w4a4_dot.py), in Triton's interpreter and compiled on an H200; there MXFP4
+also ran through `tl.dot_scaled`, which Triton emulates on SM90. Never run on an SM100 or SM120 GPU: no speed is known. Of their
+families, sm_103 compiles alike; for sm_121 Triton 3.6 fails on NVFP4 and turns MXFP4 into BF16 products, for sm_110 it fails.
 Not done: on SM100 the scales go through registers to tensor memory (tcgen05.st), not by tcgen05.cp; no TMA, no 2-CTA products.
 
 Shapes: S slots, N weight rows, D inputs of the product (its K), E experts.

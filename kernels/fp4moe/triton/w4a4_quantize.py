@@ -19,9 +19,10 @@ from torch import Tensor
 
 from fp4moe.formats import weight_format
 from fp4moe.layouts import check_block
+from fp4moe.triton.w4a4_dot import scale_values
 
 ONE_E4M3, ONE_E8M0 = tl.constexpr(0x38), tl.constexpr(127)  # codes of 1.0, the scale of a block of zeros
-LARGEST_CHUNK = 8192  # columns a program holds at once: 32 float32 registers a thread of 8 warps
+LARGEST_CHUNK = 16384  # columns a program holds at once: 32 float32 registers a thread of 16 warps
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def quantize_rows(x_RK: Tensor, format: str) -> QuantizedRows:
     scales = x_RK.new_empty((num_rows, num_columns // fmt.block_k), dtype=torch.uint8)
     row_scale = x_RK.new_empty(num_rows, dtype=torch.float32)
     chunk = min(triton.next_power_of_2(num_columns), LARGEST_CHUNK)
-    warps = max(1, min(8, chunk // 512))
+    warps = max(1, chunk // 1024)
     if num_rows:
         quantize_kernel[(num_rows,)](
             x_RK, codes, scales, row_scale, COLUMNS=num_columns, CHUNK=chunk, BLOCK=fmt.block_k, num_warps=warps
@@ -68,17 +69,17 @@ def e4m3_code(value):
 
 
 @triton.jit
-def e4m3_value(code):
-    """float32 of positive E4M3 codes."""
-    return tl.where(code < 8, code.to(tl.float32) * 0.001953125, ((code << 20) + (120 << 23)).to(tl.float32, bitcast=True))
+def e2m1_code(value, scale):
+    """Code of float32 numbers over their scale, 6 above 6; a tie goes up only where the code above is even.
 
-
-@triton.jit
-def e2m1_code(value):
-    """Nearest-even E2M1 code of float32 numbers, 6 above 6; a tie goes up only where the code above is even."""
+    The definition compares the rounded quotient with t = 0.25 ... 5; comparing the number with t * scale is the same and needs
+    no division. t * scale is exact (scale has at most 4 significant bits), and a float32 number beside it is at least half a
+    unit in the last place of t away from it after the division, since the mantissa of t * scale is below 2.
+    """
     m = tl.abs(value)
-    code = (m > 0.25).to(tl.int32) + (m >= 0.75).to(tl.int32) + (m > 1.25).to(tl.int32) + (m >= 1.75).to(tl.int32)
-    code += (m > 2.5).to(tl.int32) + (m >= 3.5).to(tl.int32) + (m > 5.0).to(tl.int32)
+    code = (m > 0.25 * scale).to(tl.int32) + (m >= 0.75 * scale).to(tl.int32) + (m > 1.25 * scale).to(tl.int32)
+    code += (m >= 1.75 * scale).to(tl.int32) + (m > 2.5 * scale).to(tl.int32) + (m >= 3.5 * scale).to(tl.int32)
+    code += (m > 5.0 * scale).to(tl.int32)
     return code | ((value.to(tl.int32, bitcast=True) >> 28) & 8)
 
 
@@ -105,12 +106,10 @@ def quantize_kernel(x, codes, scales, row_scales, COLUMNS: tl.constexpr, CHUNK: 
             block_amax = tl.max(tl.abs(values), axis=1)
             scale_code = e4m3_code(tl.div_rn(block_amax, tl.full(block_amax.shape, 6.0, tl.float32)))
             scale_code = tl.where(block_amax == 0, ONE_E4M3, scale_code)
-            values = tl.div_rn(values, tl.broadcast_to(e4m3_value(scale_code)[:, None], values.shape))
         else:
             exponent = tl.max(values.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=1)
             scale_code = tl.where(exponent == 0, ONE_E8M0, tl.maximum((exponent >> 23) - 2, 0))
-            values = values * ((254 - scale_code) << 23).to(tl.float32, bitcast=True)[:, None]
-        low, high = e2m1_code(values).reshape(CHUNK // 2, 2).split()
+        low, high = e2m1_code(values, scale_values(scale_code, BLOCK)[:, None]).reshape(CHUNK // 2, 2).split()
         pairs = first // 2 + tl.arange(0, CHUNK // 2)
         at = codes + row.to(tl.int64) * (COLUMNS // 2) + pairs
         tl.store(at, (low | (high << 4)).to(tl.uint8), mask=pairs < COLUMNS // 2)
