@@ -10,13 +10,14 @@ from harness.collect.tables import read_token_nll
 from harness.collect.values import measured, missing
 from harness.stats.paired import perplexity_change
 
+NO_BASELINE = "no BF16 run of this model in this run to hold against"
 NAMES = ("perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct")
 
 
 def change_metrics(folder: Path, record: dict, baseline: dict | None) -> dict[str, dict]:
     """perplexity_change_pct with its 95 % interval; null with the reason where there is nothing to compare."""
     if baseline is None:
-        return {name: missing(name, "no BF16 run of this model in this run to hold against") for name in NAMES}
+        return {name: missing(name, NO_BASELINE) for name in NAMES}
     if baseline["cell_id"] == record["cell_id"]:
         return {name: missing(name, "this is the BF16 run that the others are held against") for name in NAMES}
     try:

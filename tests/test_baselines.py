@@ -1,28 +1,49 @@
-"""Committed results: readable, with provenance, and marked where the sources they measured have changed since."""
+"""Committed kernel benches: right before fast, printed as recorded, and marked where the sources they measured have changed."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import pytest
+from kernel_figures import HEAD, bench_rows, page_rows, readme_rows
 
-KERNEL_RECORDS = sorted(Path("results/baselines/kernels").glob("*.jsonl"))
+from fp4moe.select import IMPLEMENTATIONS
+from harness.kernel_bench.contenders import own_sources_sha256
+from harness.kernel_bench.rows import validate
 
-
-@pytest.mark.parametrize("path", KERNEL_RECORDS, ids=lambda path: path.stem)
-def test_kernel_figures_are_of_the_current_source_or_marked_stale(path):
-    head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
-    checks = [row for row in rows if "passed" in row]
-    assert checks and all(row["passed"] for row in checks), "no speed without correctness"
-    current = hashlib.sha256(Path("kernels/fp4moe/cuda", head["source"]).read_bytes()).hexdigest()
-    marked = f"STALE ({path.stem})" in Path("docs/kernels.md").read_text()
-    is_stale = head["source_sha256"] != current
-    assert is_stale == marked, f"{path}: measure again, or write 'STALE ({path.stem})' in docs/kernels.md exactly while it is"
+FOLDERS = sorted(path.parent for path in Path("results/baselines/kernels").glob("*/rows.jsonl"))
+PAGE = Path("docs/kernels.md").read_text(encoding="utf-8")
+README = Path("README.md").read_text(encoding="utf-8")
+ROWS = {row.name: row for row in IMPLEMENTATIONS if row.op == "experts"}
 
 
-@pytest.mark.parametrize("path", KERNEL_RECORDS, ids=lambda path: path.stem)
-def test_kernel_page_prints_the_recorded_figures(path):
-    page = Path("docs/kernels.md").read_text()
-    for row in map(json.loads, path.read_text().splitlines()):
-        if "us" in row:
-            assert f"| {row['us']:.1f} | {row['limit_us']:.1f} | {row['ratio']:.2f} |" in page
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_no_speed_without_correctness(folder):
+    rows = bench_rows(folder)
+    assert rows
+    for row in rows:
+        validate(row)
+        assert row["us_median"] is None or row["passed"] or row["not_checked"], row["kernel"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_figures_are_of_the_current_sources_or_marked_stale(folder):
+    """`STALE (bench: kernel)` stands on the page and in README exactly while a kernel's own sources differ."""
+    recorded = {row["kernel"]: row["own_sources_sha256"] for row in bench_rows(folder) if not row["is_peer"]}
+    assert recorded
+    for kernel, sha256 in recorded.items():
+        is_stale = sha256 != own_sources_sha256(ROWS[kernel])
+        mark = f"STALE ({folder.name}: {kernel})"
+        for name, text in (("docs/kernels.md", PAGE), ("README.md", README)):
+            assert is_stale == (mark in text), f"{name}: measure again, or write '{mark}' there exactly while it is so"
+
+
+def test_the_page_prints_the_recorded_figures():
+    lines = page_rows()
+    assert lines
+    for line in lines:
+        assert line in PAGE
+
+
+def test_readme_prints_the_recorded_figures():
+    assert HEAD in README
+    for line in readme_rows():
+        assert line in README, "run `python tests/kernel_figures.py` and paste its output"

@@ -1,4 +1,4 @@
-"""Engines that the harness can measure, behind one interface; the only folder that imports `fp4moe` or vLLM.
+"""Engines that the harness can measure, behind one interface; the only folder that imports `fp4moe`.
 
 A backend lives inside a worker process and answers three commands, each with a `progress(done, total, what)` callback:
 `facts` (what a precision would need, before loading), `load`, `measure` (one cell, one repeat).

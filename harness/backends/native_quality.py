@@ -15,6 +15,7 @@ from fp4moe.runtime import RoutingRecorder
 from harness.backends.native_speed import expert_block
 from harness.collect import tables
 from harness.collect.values import measured, missing
+from harness.quality import NO_BASELINE
 from harness.record.write import RunWriter, storage_error
 from harness.scenario.schema import QualitySpec
 from harness.stats.bits import bits_per_byte, perplexity
@@ -169,7 +170,7 @@ def _divergence_metrics(divergence: Divergence | None, *, is_baseline: bool) -> 
     if is_baseline:
         return {name: missing(name, "this is the BF16 run that the others are held against") for name in names}
     if divergence is None:
-        return {name: missing(name, "no BF16 run of this model in this run to hold against") for name in names}
+        return {name: missing(name, NO_BASELINE) for name in names}
     agreement = 100 * divergence.top1_agreement
     return {
         "mean_kl_nats": measured("mean_kl_nats", divergence.mean_kl_nats, divergence.num_kl_tokens),

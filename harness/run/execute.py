@@ -14,7 +14,7 @@ from harness.device import Device
 from harness.errors import InterruptedRunError, NothingMeasuredError
 from harness.plan import Cell
 from harness.progress import RunProgress
-from harness.quality import change_metrics, find_baseline
+from harness.quality import NO_BASELINE, change_metrics, find_baseline
 from harness.record import SCHEMA_VERSION, Run, RunWriter, provenance, read_run
 from harness.run.folder import find_interrupted, new_folder, scenario_sha256
 from harness.run.group import interleaved, measure_group
@@ -92,14 +92,15 @@ def _reopen(prepared: Prepared, before: Run) -> RunWriter:
 def _work_left(prepared: Prepared, before: Run | None) -> list[tuple[Cell, int]]:
     """(cell, repeat) in order, without those that an interrupted run has finished.
 
-    BF16's quality is measured again where another precision's is still to come and the distribution that it is held
-    against is gone: scratch is removed when a command has measured all that it was asked for.
+    A quality that was measured while BF16's was missing, since its worker had died, is measured again to be held against
+    it. BF16's is measured again where another precision's is still to come and the distribution that it is held against
+    is gone: scratch is removed when a command has measured all that it was asked for.
     """
     groups = groupby(prepared.plan.cells, key=lambda cell: cell.group)
     work = [item for _, cells in groups for item in interleaved(list(cells), prepared)]
     if before is None:
         return work
-    done = before.finished()
+    done = before.finished() - _uncompared(prepared, before)
     left = [(cell, repeat) for cell, repeat in work if (cell.cell_id, repeat) not in done]
     compared = {cell.model for cell, _ in left if cell.is_quality and not cell.precision.is_baseline}
     lost = {model for model in compared if not (before.folder / SCRATCH / model).is_dir()}
@@ -108,6 +109,18 @@ def _work_left(prepared: Prepared, before: Run | None) -> list[tuple[Cell, int]]
         for cell, repeat in work
         if (cell, repeat) in left or (cell.is_quality and cell.precision.is_baseline and cell.model in lost)
     ]
+
+
+def _uncompared(prepared: Prepared, before: Run) -> set[tuple[str, int]]:
+    """(cell id, repeat) of qualities that lack only the BF16 run of their model, which this plan has."""
+    has_baseline = {cell.model for cell in prepared.plan.cells if cell.is_quality and cell.precision.is_baseline}
+    return {
+        (record["cell_id"], record["repeat"])
+        for record in before.records
+        if record["model"] in has_baseline
+        and record["status"] == "ok"
+        and record["metrics"].get("perplexity_change_pct", {}).get("reason") == NO_BASELINE
+    }
 
 
 def _measure_all(work: list, prepared: Prepared, writer: RunWriter, records: list[dict]) -> None:

@@ -53,4 +53,11 @@ def peers(names: Sequence[str], shape: LayerShape, device: torch.device) -> tupl
             taking += import_module(PEERS[name]).contenders(shape, device)
         except PeerMissing as error:
             absent.append(Absent(name, None, str(error)))
+        except Exception as error:  # whatever another project raises while it is set up is why it does not take part
+            absent.append(Absent(name, None, f"could not be set up: {type(error).__name__}: {first_line(error)}"))
     return taking, absent
+
+
+def first_line(error: BaseException) -> str:
+    """Of its message; the type's name where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

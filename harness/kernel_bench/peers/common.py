@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.kernel_bench.contenders import Contender, Routed
 from harness.kernel_bench.formats import parse_format
-from harness.kernel_bench.peers import PeerMissing
+from harness.kernel_bench.peers import PeerMissing, first_line
 
 
 def version(package: str) -> str:
@@ -35,13 +35,9 @@ def take(package: str, *names: str) -> list[Any]:
         module, _, attribute = name.partition(":")
         try:
             objects.append(getattr(import_module(module), attribute) if attribute else import_module(module))
-        except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        except Exception as error:  # an import runs code: a driver or another package's version may raise anything
             raise PeerMissing(f"{package} {found} is installed, but {name} cannot be had: {first_line(error)}") from None
     return objects
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def vllm_context() -> AbstractContextManager:
@@ -107,7 +103,11 @@ def tuned_configuration(num_experts: int, intermediate: int, dtype: str | None) 
         lookup, name_of = take("vllm", f"{module}:get_moe_configs", f"{module}:get_config_file_name")
     except PeerMissing as error:
         return f"whether vLLM ships a tuned configuration could not be looked up ({error})"
-    file = name_of(num_experts, intermediate, dtype)
-    if lookup(num_experts, intermediate, dtype) is None:
+    try:
+        with vllm_context():
+            file, found = name_of(num_experts, intermediate, dtype), lookup(num_experts, intermediate, dtype)
+    except Exception as error:  # a note is not worth a peer
+        return f"whether vLLM ships a tuned configuration could not be looked up ({first_line(error)})"
+    if found is None:
         return f"vLLM ships no tuned configuration for this shape and GPU ({file}): its default runs"
     return f"tuned configuration shipped by vLLM: {file}"
