@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# The Triton of the GPU host, whatever this torch asks for: kernels are compiled and interpreted with it in the tests.
+TRITON := triton==3.6.0
 SCENARIO ?= scenarios/mixtral.yaml
 
 .PHONY: run test test-full lint setup schema clean
@@ -30,6 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TRITON)
 	touch $(STAMP)
 
 clean:
