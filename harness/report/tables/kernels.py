@@ -27,7 +27,7 @@ def _row(cell: MeasuredCell, choice: dict) -> tuple[Entry, ...]:
     is_slow = choice.get("is_reference") and choice["op"] != "route"
     return (
         Entry(cell.name, detail="" if cell.method == "none" else f"method {cell.method}", tone="head"),
-        Entry(choice["op"], tone="code"),
+        Entry(choice["op"]),
         Entry(show_crossovers(choice), detail="not FP4's speed" if is_slow else _source(choice)),
         Entry(refused or "none refused", tone="text" if refused else "muted"),
     )
