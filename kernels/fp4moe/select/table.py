@@ -41,6 +41,26 @@ def _reference(op: str) -> Implementation:
     )
 
 
+def _fragments(function: str, note: str, *, max_slots: int | None = None) -> Implementation:
+    """A width of tiles of the Hopper kernel: the same weights, needs and roundings."""
+    return Implementation(
+        op="experts",
+        name=f"cuda-fragments-{function}",
+        weight_formats=_FP4,
+        activation_formats=("bf16",),
+        capabilities=(Family("sm_90"),),
+        target=f"{_FRAGMENTS}:{function}",
+        note=note,
+        max_slots=max_slots,
+        layout="fragments",
+        pack=f"{_FRAGMENTS}:pack",
+        limits=ShapeLimits(hidden_multiple=128, intermediate_multiple=128, max_experts=64),
+        needs=("nvcc",),
+        rounds=("h_bf16", "y_bf16"),
+        source_files=_FRAGMENT_FILES,
+    )
+
+
 _ROUTE = (
     Implementation(
         op="route",
@@ -51,43 +71,14 @@ _ROUTE = (
         target="fp4moe.triton.route:route",
         note="softmax and top-k in one kernel",
         needs=_TRITON,
-        source_files=("triton/route.py",),
+        source_files=("triton/route.py", "triton/bits.py", "triton/device.py"),
     ),
     _reference("route"),
 )
 
 _EXPERTS = (
-    Implementation(
-        op="experts",
-        name="cuda-fragments-decode",
-        weight_formats=_FP4,
-        activation_formats=("bf16",),
-        capabilities=(Family("sm_90"),),
-        target=f"{_FRAGMENTS}:decode",
-        note="few tokens: both products in one persistent kernel, weights in the order lanes read them",
-        max_slots=256,
-        layout="fragments",
-        pack=f"{_FRAGMENTS}:pack",
-        limits=ShapeLimits(hidden_multiple=128, intermediate_multiple=128, max_experts=64),
-        needs=("nvcc",),
-        rounds=("h_bf16", "y_bf16"),
-        source_files=_FRAGMENT_FILES,
-    ),
-    Implementation(
-        op="experts",
-        name="cuda-fragments-grouped",
-        weight_formats=_FP4,
-        activation_formats=("bf16",),
-        capabilities=(Family("sm_90"),),
-        target=f"{_FRAGMENTS}:grouped",
-        note="many tokens: wgmma with weights expanded to BF16 in registers",
-        layout="fragments",
-        pack=f"{_FRAGMENTS}:pack",
-        limits=ShapeLimits(hidden_multiple=128, intermediate_multiple=128, max_experts=64),
-        needs=("nvcc",),
-        rounds=("h_bf16", "y_bf16"),
-        source_files=_FRAGMENT_FILES,
-    ),
+    _fragments("decode", "few tokens: narrow tiles through mma.sync, both products in one persistent kernel", max_slots=256),
+    _fragments("grouped", "many tokens: wgmma with weights expanded to BF16 in registers"),
     Implementation(
         op="experts",
         name="triton-w4a4",
