@@ -56,9 +56,9 @@ Progress = Callable[[dict], None]
 
 def who_runs(request: Request, device: torch.device) -> tuple[list[Contender], list[Absent]]:
     """Implementations, then peers; UsageError where the CPU would take hours."""
+    taking, absent = implementations(request.forms, request.kernels, request.shape, device)
     if device.type == "cpu":
         refuse_on_cpu(request.shape, request.kernels, request.tokens)
-    taking, absent = implementations(request.forms, request.kernels, request.shape, device)
     others, missing_peers = peers(request.peers, request.shape, device)
     return taking + others, absent + missing_peers
 

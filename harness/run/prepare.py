@@ -76,7 +76,7 @@ def _ask_model(worker: Worker, scenario: Scenario, device: Device, source: Model
 
 def _filtered(plan: Plan, wanted: dict[str, str], only: str) -> Plan:
     cells = tuple(cell for cell in plan.cells if _matches(cell, wanted))
-    if not cells:
+    if plan.cells and not cells:  # where the plan has none at all, what it dropped says why
         shown = "\n".join(f"  {cell.cell_id}" for cell in plan.cells)
         raise UsageError(f"--only {only!r}: fits none of the planned cells:\n{shown}")
     return Plan(cells, plan.dropped)

@@ -95,3 +95,14 @@ def test_explain_for_people_has_the_same_words():
 )
 def test_mistakes_end_with_2_and_list_what_is_known(arguments, words):
     assert_refused(run_harness("kernels", *arguments), *words)
+
+
+def test_a_wrong_kernel_is_named_before_the_size_of_the_model():
+    assert_refused(run_harness("kernels", "bench", "--kernel", "nosuch"), "--kernel: must be one of", "got 'nosuch'")
+
+
+def test_a_filter_over_a_plan_without_cells_says_why_there_are_none(tmp_path):
+    forced = ("--set", "kernels.implementation=triton-grouped", "--out", tmp_path / "run")
+    done = run_harness("run", "scenarios/smoke.yaml", "--only", "precision=nvfp4*", *forced)
+    assert_refused(done, "no cell can run here", "triton-grouped", "needs sm_80 or newer", code=3)
+    assert not (tmp_path / "run").exists()
