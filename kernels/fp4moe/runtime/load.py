@@ -28,7 +28,7 @@ from fp4moe.runtime.config import MixtralConfig
 from fp4moe.runtime.experts import prepare_down, prepare_gate_up
 from fp4moe.runtime.model import MixtralModel
 from fp4moe.runtime.random_weights import RandomSource, RandomWeights
-from fp4moe.runtime.weights import Experts, LayerWeights, ModelWeights, WeightsDigest, layer_tensors
+from fp4moe.runtime.weights import Experts, LayerWeights, ModelWeights, SeedDigest, WeightsDigest, layer_tensors
 
 Progress = Callable[[int, int], None]
 Pack = Callable[[QuantizedTensor, QuantizedTensor], Experts]
@@ -60,7 +60,10 @@ def load_model(
     """
     config, reader = _open(source, torch.device(device))
     choices = choose_here(config, precision, device, allow_reference=allow_reference, implementation=implementation)
-    loader = _Loader(reader, config, precision, device, choices[-1].chosen.load_pack(), keep_rows, WeightsDigest(), set())
+    digest = WeightsDigest()
+    if isinstance(reader, RandomSource) and reader.device.type == "cuda":
+        digest = SeedDigest(reader.identity(precision))
+    loader = _Loader(reader, config, precision, device, choices[-1].chosen.load_pack(), keep_rows, digest, set())
     embedding_VD = loader.plain("embedding", names.EMBEDDING)
     layers = []
     for index in range(config.num_layers):
@@ -91,7 +94,7 @@ class _Loader:
     device: str
     pack: Pack | None
     keep_rows: Collection[int]
-    digest: WeightsDigest
+    digest: WeightsDigest | SeedDigest
     methods: set[str]
 
     @property
@@ -128,6 +131,8 @@ class _Loader:
         return layer
 
     def _rows(self, index: int) -> RowExperts:
+        if isinstance(self.reader, RandomSource) and (rows := self.reader.layer_experts(index, self.precision)) is not None:
+            return rows
         gate_ups, downs = [], []
         for expert in range(self.config.num_experts):
             gate, up, down = (self.reader.expert(index, expert, matrix).to(self.device) for matrix in ("w1", "w3", "w2"))

@@ -40,6 +40,13 @@ class RoutingRecorder:
         assert layer == len(self._layers), "layers are recorded in order, once a step"
         self._layers.append(ids_TK)
 
+    def add_step(self, phase: str, step: int, ids_NLK: np.ndarray, *, requests: Sequence[int]) -> None:
+        """A whole step whose ids are on the host already."""
+        self._end_step()
+        self._ids.append(np.ascontiguousarray(ids_NLK, np.uint8))
+        self._steps.append((step, PHASES.index(phase), np.asarray(requests, np.int32)))
+        self.num_steps += 1
+
     def arrays(self) -> dict[str, np.ndarray]:
         """expert_ids uint8 [N, L, k]; step int32 [N]; phase uint8 [N], indexes PHASES; request int32 [N]."""
         self._end_step()

@@ -5,7 +5,7 @@ tile sizes and types that experts.py would launch there; sizes that a run knows 
 model's are. Then: registers and bytes spilled, and the instructions of the binary, by the tools in Triton's wheel. Needs no GPU
 and runs nothing. Not under the interpreter.
 
-Keys: "route", "sort", "rows/bf16", "rows/fp8", "combine", and for the grouped product
+Keys: "route", "sort", "rows/bf16", "rows/fp8", "combine", "decoder/<kernel>" (decoder/builds.py), and for the grouped product
 "gate_up/<weights>/<activations>/<slots a tile>" and "down/..." likewise.
 """
 
@@ -24,7 +24,9 @@ from triton.compiler import ASTSource
 
 from fp4moe.errors import SelectionError
 from fp4moe.select.capability import Capability
+from fp4moe.triton.build import Build
 from fp4moe.triton.combine import combine_kernel
+from fp4moe.triton.decoder.builds import decoder_builds
 from fp4moe.triton.experts import PAIRS
 from fp4moe.triton.gemm import grouped_gemm_kernel
 from fp4moe.triton.gemm_launch import FP4, kernel_options
@@ -38,15 +40,6 @@ _FIRST_WITH_E4M3 = 89
 _LAUNCH_OPTIONS = ("num_warps", "num_stages")
 _INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.x]+)")
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """A kernel as it is launched: types of its arguments (None: a constant), constants and options."""
-
-    kernel: Any
-    types: dict[str, str]
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +110,8 @@ def _run_tool(name: str, option: str, binary: bytes) -> str:
 
 
 # Arguments whose value a run does not choose to be a multiple of 16.
-_ODD = ("num_tokens", "num_slots", "slots_a_row", "max_tiles", "expert_stride", "factor_expert_stride", "factor_row_stride")
+_ODD = ("num_tokens", "num_slots", "slots_a_row", "max_tiles", "expert_stride", "factor_expert_stride", "factor_row_stride",
+        "layer", "num_layers", "imposed_rows", "recorded_stride", "eps", "scale")
 _SIZES = ("num_slots", "slots_a_row", "num_columns", "y_width", "k_size", "codes_a_row", "scales_a_row", "x_width", "max_tiles")
 _GEMM_TYPES = {
     **dict.fromkeys(("slot_of_row_ptr", "expert_of_tile_ptr"), "*i32"),
@@ -129,7 +123,7 @@ _CODES = {"nvfp4": "*i32", "mxfp4": "*i32", "fp8": "*fp8e4nv", "bf16": "*bf16"}
 
 def _builds(device: Capability) -> dict[str, Build]:
     has_e4m3 = device.number >= _FIRST_WITH_E4M3
-    builds = dict(_small_builds(has_e4m3))
+    builds = dict(_small_builds(has_e4m3)) | decoder_builds()
     for weights, activations in PAIRS:
         if activations == "fp8" and not has_e4m3:
             continue

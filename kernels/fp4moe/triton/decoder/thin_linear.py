@@ -1,0 +1,74 @@
+"""A product with few rows: y = x W^T for at most 64 tokens, which reads W once and little else.
+
+In: x BF16 [T, K], W BF16 [N, K] contiguous. Out: y [T, N] in BF16 or float32, float32 sums. One token is multiplied without
+tensor cores; more go through them with W's rows as the wide side. Every program reads whole rows of W, so that sums have one
+order whatever T is within a width of tile.
+
+Shapes: T tokens, N outputs, K inputs.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fp4moe.triton.bits import dot, to_bf16
+from fp4moe.triton.device import on_device
+
+MAX_TOKENS = 64
+
+
+@triton.jit
+def as_stored(x, ptr):
+    """float32 in the type that `ptr` points to: BF16 or float32."""
+    return to_bf16(x) if ptr.dtype.element_ty == tl.bfloat16 else x
+
+
+@triton.jit
+def thin_linear_kernel(
+    x_ptr, w_ptr, y_ptr, num_tokens, num_outputs, K: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    k = tl.arange(0, BLOCK_K)
+    is_output = n < num_outputs
+    w_at = w_ptr + n.to(tl.int64)[:, None] * K + k[None, :]
+    if BLOCK_T == 1:
+        parts = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
+        for start in range(0, K, BLOCK_K):
+            inside = k < K - start
+            w = tl.load(w_at + start, mask=is_output[:, None] & inside[None, :], other=0.0, eviction_policy="evict_first")
+            x = tl.load(x_ptr + start + k, mask=inside, other=0.0)
+            parts += w.to(tl.float32) * x.to(tl.float32)[None, :]
+        tl.store(y_ptr + n, as_stored(tl.sum(parts, axis=1), y_ptr), mask=is_output)
+    else:
+        token = tl.arange(0, BLOCK_T)
+        is_token = token < num_tokens
+        sums = tl.zeros((BLOCK_N, BLOCK_T), tl.float32)
+        for start in range(0, K, BLOCK_K):
+            inside = k < K - start
+            w = tl.load(w_at + start, mask=is_output[:, None] & inside[None, :], other=0.0, eviction_policy="evict_first")
+            x = tl.load(x_ptr + token[None, :] * K + start + k[:, None], mask=inside[:, None] & is_token[None, :], other=0.0)
+            sums = dot(w, x, sums)
+        at = y_ptr + token.to(tl.int64)[None, :] * num_outputs + n[:, None]
+        tl.store(at, as_stored(sums, y_ptr), mask=is_output[:, None] & is_token[None, :])
+
+
+def tile(num_tokens: int) -> dict[str, int]:
+    """Sizes and launch options for so many tokens, as measured on an H100 (docs/runtime.md)."""
+    if num_tokens == 1:
+        return {"BLOCK_T": 1, "BLOCK_N": 8, "BLOCK_K": 1024, "num_warps": 4, "num_stages": 3}
+    block_t = max(16, triton.next_power_of_2(num_tokens))
+    return {"BLOCK_T": block_t, "BLOCK_N": 32, "BLOCK_K": 256, "num_warps": 4, "num_stages": 4 if block_t <= 32 else 3}
+
+
+def thin_linear(x_TK: Tensor, w_NK: Tensor, y_TN: Tensor) -> None:
+    """Fill y_TN; `x_TK` has 1 to MAX_TOKENS rows, all three are contiguous."""
+    num_tokens, num_outputs = y_TN.shape
+    assert 1 <= num_tokens <= MAX_TOKENS
+    options = tile(num_tokens)
+    with on_device(x_TK):
+        thin_linear_kernel[(triton.cdiv(num_outputs, options["BLOCK_N"]),)](
+            x_TK, w_NK, y_TN, num_tokens, num_outputs, K=x_TK.shape[1], **options
+        )
