@@ -1,7 +1,7 @@
 """The MoE layer on Hopper through moe_sm90.cu: NVFP4 or MXFP4 weights x BF16 activations.
 
-In: experts laid out once by `pack`, x [T, D] float32 or BF16, a `Routing`. Out: y [T, D] in x's dtype; x and h are rounded to
-BF16, products accumulate in float32, y is rounded to BF16. No host synchronization: a call can be captured in a CUDA graph.
+In: experts laid out once by `pack`, x [T, D] float32 or BF16, a `Routing`. Out: y [T, D] float32, as it was summed up; x and h
+are rounded to BF16, products accumulate in float32. No host synchronization: a call can be captured in a CUDA graph.
 `decode` and `grouped` are one kernel with narrow and wide tiles of tokens. One stream at a time on a device.
 Shapes: T tokens, K experts a token, E experts, D hidden, F intermediate.
 """
@@ -27,7 +27,7 @@ MAX_EXPERTS = 64
 MAX_SLOTS = 8192  # of one launch; more tokens take several
 # Most tokens of a tile, for calls of up to so many tokens. An expert never gets more slots than there are tokens.
 DECODE_TILES = ((16, 8), (32, 16), (None, 32))
-GROUPED_TILES = ((128, 64), (None, 128))
+GROUPED_TILES = ((192, 64), (None, 128))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,11 @@ def _run(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: s
     most = MAX_SLOTS // top_k
     x = x_TD.to(torch.bfloat16).contiguous()
     ids, gates = routing.ids_TK.to(torch.int32).contiguous(), routing.weights_TK.float().contiguous()
-    out = torch.empty_like(x)
+    out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
     for at in range(0, x.shape[0], most):
         part = slice(at, at + most)
         launch(x[part], ids[part], gates[part], packed, out=out[part], tile=_tile(min(most, x.shape[0] - at), tiles))
-    return out.to(x_TD.dtype)
+    return out
 
 
 def _tile(num_tokens: int, tiles) -> int:
@@ -94,15 +94,14 @@ def _tile(num_tokens: int, tiles) -> int:
 
 
 def launch(x: Tensor, ids: Tensor, gates: Tensor, packed: FragmentExperts, *, out: Tensor, tile: int) -> None:
-    """One launch on contiguous BF16 x and out, int32 ids, float32 gates; `tile`: most tokens of a tile, 8 to 128."""
+    """One launch on contiguous BF16 x, float32 out, int32 ids, float32 gates; `tile`: most tokens of a tile, 8 to 128."""
     (num_tokens, hidden), top_k, device = x.shape, ids.shape[1], x.device
     groups = -(-(num_tokens * top_k + 7 * packed.num_experts) // 8) + 16  # of 8 slots; a tile may read past the last
     sizes = [groups * 8 * 2 * _padded(k) for k in (hidden, packed.intermediate)]  # x and h in BF16
     scratch = [torch.empty(num_bytes, dtype=torch.uint8, device=device) for num_bytes in sizes]
-    y_sum = torch.empty(num_tokens, hidden, dtype=torch.float32, device=device)
     barrier, num_blocks = _device_state(device)
     weights = (packed.gate_up, packed.down, packed.gate_up_scale, packed.down_scale)
-    pointers = (t.data_ptr() for t in (*weights, x, ids, gates, *scratch, y_sum, out, barrier))
+    pointers = (t.data_ptr() for t in (*weights, x, ids, gates, *scratch, out, barrier))
     sizes = (num_tokens, top_k, packed.num_experts, hidden, packed.intermediate, groups)
     stream = torch.cuda.current_stream(device).cuda_stream
     error = _library().fp4moe_moe_sm90(*pointers, *sizes, int(packed.format == "mxfp4"), tile, num_blocks, stream)
@@ -125,5 +124,5 @@ def _device_state(device: torch.device) -> tuple[Tensor, int]:
 @cache
 def _library() -> ctypes.CDLL:
     library = load(SOURCE, TARGET)
-    library.fp4moe_moe_sm90.argtypes = [ctypes.c_void_p] * 12 + [ctypes.c_int] * 9 + [ctypes.c_void_p]
+    library.fp4moe_moe_sm90.argtypes = [ctypes.c_void_p] * 11 + [ctypes.c_int] * 9 + [ctypes.c_void_p]
     return library

@@ -3,7 +3,7 @@
 //   phase 1   h[slot, f] = silu(gate_e x[token]) * (up_e x[token])
 //   phase 2   y[token, d] = sum over slots of weight[slot] * down_e h[slot]
 //
-// In: weights packed by layout.py, x [M, D] BF16, expert ids and gate weights [M, top_k]. Out: y [M, D] BF16.
+// In: weights packed by layout.py, x [M, D] BF16, expert ids and gate weights [M, top_k]. Out: y [M, D] float32.
 // Weight rows are wgmma's M and come from registers, dequantized there; tokens are its N and come from shared memory.
 //
 // A block is four warpgroups that multiply and two threads that copy. Per stage these bring kRowGroups x 64 rows x
@@ -43,8 +43,7 @@ struct Params {
   const float* gate_weights;                     // [M, top_k]
   uint8_t* xs;                                   // scratch: x and h as described above
   uint8_t* hs;
-  float* y_sum;                                  // [M, D]
-  __nv_bfloat16* y;                              // [M, D]
+  float* y;                                      // [M, D]
   unsigned* barrier;
   int num_tokens, top_k, num_experts, hidden, intermediate;
   int capacity;                                  // groups of 8 slots in xs and hs
@@ -193,7 +192,7 @@ __device__ void gather_tokens(const Params& p, const Shared<C>& s) {
     }
   }
   for (int i = worker; i < p.num_tokens * p.hidden / 4; i += gridDim.x * kWorkers)
-    reinterpret_cast<float4*>(p.y_sum)[i] = make_float4(0, 0, 0, 0);
+    reinterpret_cast<float4*>(p.y)[i] = make_float4(0, 0, 0, 0);
 }
 
 // This block's segments in order. Phase 1: whole units, one in gridDim.x. Phase 2: the same, and what is left over is cut into
@@ -359,7 +358,7 @@ __device__ void add_outputs(const Params& p, const Shared<C>& s, const Tile& til
       if (token >= tile.count) continue;
       int slot = s.order[tile.first + token];
       float weight = p.gate_weights[slot] * scale;
-      float* to = p.y_sum + static_cast<size_t>(slot / p.top_k) * p.hidden + row;
+      float* to = p.y + static_cast<size_t>(slot / p.top_k) * p.hidden + row;
       atomicAdd(to, d[4 * j + odd] * weight), atomicAdd(to + 8, d[4 * j + 2 + odd] * weight);
     }
   }
@@ -523,18 +522,7 @@ __device__ __forceinline__ void work(const Params& p, Shared<C>& s) {
     multiply_tokens<C>(p, s, segment, place, turn);
   }
   if (was_first) end_phase();
-  named_barrier(1, kWorkers);
-  if (threadIdx.x == 0) {
-    grid_arrive_after(p.barrier, 1);
-    while (!grid_passed(p.barrier, 2)) {}
-  }
-  named_barrier(1, kWorkers);
-  for (int i = blockIdx.x * kWorkers + threadIdx.x; i < p.num_tokens * p.hidden / 4; i += gridDim.x * kWorkers) {
-    float4 v = __ldcg(reinterpret_cast<const float4*>(p.y_sum) + i);
-    __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y), high = __floats2bfloat162_rn(v.z, v.w);
-    reinterpret_cast<uint2*>(p.y)[i] = make_uint2(reinterpret_cast<uint32_t&>(low), reinterpret_cast<uint32_t&>(high));
-  }
-  if (threadIdx.x == 0) grid_leave(p.barrier, 3);
+  if (threadIdx.x == 0) grid_leave(p.barrier, 2);
 }
 
 template <class C>
@@ -593,13 +581,13 @@ int launch_format(const Params& p, int variant, int num_blocks, cudaStream_t str
 
 // variant: most tokens of a tile, 8 to 128. Gives a cudaError_t.
 extern "C" int fp4moe_moe_sm90(const void* w1, const void* w2, const void* scale1, const void* scale2, const void* x,
-                               const void* expert_ids, const void* gate_weights, void* xs, void* hs, void* y_sum, void* y,
-                               void* barrier, int num_tokens, int top_k, int num_experts, int hidden, int intermediate,
+                               const void* expert_ids, const void* gate_weights, void* xs, void* hs, void* y, void* barrier,
+                               int num_tokens, int top_k, int num_experts, int hidden, int intermediate,
                                int capacity, int is_mxfp4, int variant, int num_blocks, void* stream) {
   fp4moe::Params p{static_cast<const uint8_t*>(w1), static_cast<const uint8_t*>(w2), static_cast<const float*>(scale1),
                    static_cast<const float*>(scale2), static_cast<const __nv_bfloat16*>(x), static_cast<const int*>(expert_ids),
                    static_cast<const float*>(gate_weights), static_cast<uint8_t*>(xs), static_cast<uint8_t*>(hs),
-                   static_cast<float*>(y_sum), static_cast<__nv_bfloat16*>(y), static_cast<unsigned*>(barrier),
+                   static_cast<float*>(y), static_cast<unsigned*>(barrier),
                    num_tokens, top_k, num_experts, hidden, intermediate, capacity};
   auto s = static_cast<cudaStream_t>(stream);
   return is_mxfp4 ? fp4moe::launch_format<fp4moe::Mxfp4>(p, variant, num_blocks, s)

@@ -56,7 +56,7 @@ def _fragments(function: str, note: str, *, max_slots: int | None = None) -> Imp
         pack=f"{_FRAGMENTS}:pack",
         limits=ShapeLimits(hidden_multiple=128, intermediate_multiple=128, max_experts=64),
         needs=("nvcc",),
-        rounds=("h_bf16", "y_bf16"),
+        rounds=("h_bf16",),
         source_files=_FRAGMENT_FILES,
     )
 

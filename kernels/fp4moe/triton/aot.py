@@ -37,7 +37,7 @@ from fp4moe.triton.tiles import tiles
 
 CAPABILITIES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 _FIRST_WITH_E4M3 = 89
-_LAUNCH_OPTIONS = ("num_warps", "num_stages")
+_LAUNCH_OPTIONS = ("num_warps", "num_stages", "launch_pdl")
 _INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.x]+)")
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -123,7 +123,7 @@ _CODES = {"nvfp4": "*i32", "mxfp4": "*i32", "fp8": "*fp8e4nv", "bf16": "*bf16"}
 
 def _builds(device: Capability) -> dict[str, Build]:
     has_e4m3 = device.number >= _FIRST_WITH_E4M3
-    builds = dict(_small_builds(has_e4m3)) | decoder_builds()
+    builds = dict(_small_builds(has_e4m3)) | decoder_builds(is_overlapped=device.number >= 90)
     for weights, activations in PAIRS:
         if activations == "fp8" and not has_e4m3:
             continue

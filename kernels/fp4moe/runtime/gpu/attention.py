@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -41,7 +40,7 @@ class Segment:
         return self.start + self.count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PackedPrompts:
     """Stretches of prompts one after another. Without a cache the segments are whole sequences and nothing is stored."""
 
@@ -49,37 +48,34 @@ class PackedPrompts:
     cos_sin: tuple[Tensor, Tensor]
     segments: Sequence[Segment]
     cache: SlotCache | None
+    lengths: Lengths
+    positions_T: Tensor
+    slots_T: Tensor
 
-    def __call__(self, layer: int, qkv_TN: Tensor, out_TN: Tensor) -> None:
+    @classmethod
+    def of(
+        cls, config: MixtralConfig, cos_sin: tuple[Tensor, Tensor], segments: Sequence[Segment], cache: SlotCache | None
+    ) -> PackedPrompts:
+        """With what the device needs to know of the segments."""
+        device = cos_sin[0].device
+        positions = to_device([p for s in segments for p in range(s.start, s.end)], device)
+        slots = to_device([s.slot for s in segments for _ in range(s.count)], device)
+        lengths = Lengths.of([s.count for s in segments], [s.end for s in segments], device)
+        return cls(config, cos_sin, segments, cache, lengths, positions, slots)
+
+    def __call__(self, layer: int, qkv_TN: Tensor) -> Tensor:
         with ranges.range("attention", layer=layer):
             heads, kv_heads = self.config.num_heads, self.config.num_kv_heads
             sides = None if self.cache is None else self.cache.sides(layer)
             stride = 0 if self.cache is None else self.cache.slot_stride
-            rotary_store(qkv_TN, self.cos_sin, self._positions_T, self._slots_T, sides, slot_stride=stride, heads=(heads, kv_heads))
+            rotary_store(qkv_TN, self.cos_sin, self.positions_T, self.slots_T, sides, slot_stride=stride, heads=(heads, kv_heads))
             qkv_THd = qkv_TN.unflatten(-1, (heads + 2 * kv_heads, -1))
             queries, keys, values = qkv_THd.split([heads, kv_heads, kv_heads], dim=1)
-            if self._has_prefixes:
+            if any(segment.start for segment in self.segments):
                 stored = [self.cache.prefix(layer, segment.slot, segment.end) for segment in self.segments]
                 keys, values = (torch.cat(side) for side in zip(*stored, strict=True))
             library = LIBRARIES[library_for(qkv_TN.device, self.config.head_dim)]
-            out_TN.copy_(library(queries, keys, values, self._lengths).flatten(1))
-
-    @property
-    def _has_prefixes(self) -> bool:
-        return any(segment.start for segment in self.segments)
-
-    @cached_property
-    def _lengths(self) -> Lengths:
-        """Of queries and keys; known to the host."""
-        return Lengths([s.count for s in self.segments], [s.end for s in self.segments], self.cos_sin[0].device)
-
-    @cached_property
-    def _positions_T(self) -> Tensor:
-        return to_device([p for s in self.segments for p in range(s.start, s.end)], self.cos_sin[0].device)
-
-    @cached_property
-    def _slots_T(self) -> Tensor:
-        return to_device([s.slot for s in self.segments for _ in range(s.count)], self.cos_sin[0].device)
+            return library(queries, keys, values, self.lengths).flatten(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +89,10 @@ class NewTokens:
     slots_B: Tensor
     scratch: Scratch
 
-    def __call__(self, layer: int, qkv_BN: Tensor, out_BN: Tensor) -> None:
+    def __call__(self, layer: int, qkv_BN: Tensor) -> Tensor:
         with ranges.range("attention", layer=layer):
+            width = self.config.num_heads * self.config.head_dim
+            out_BN = torch.empty(len(qkv_BN), width, dtype=qkv_BN.dtype, device=qkv_BN.device)
             slot_attention(
                 qkv_BN,
                 self.cos_sin,
@@ -106,15 +104,23 @@ class NewTokens:
                 heads=(self.config.num_heads, self.config.num_kv_heads),
                 scratch=self.scratch,
             )
+            return out_BN
 
 
+@dataclass(frozen=True, slots=True)
 class Lengths:
     """Of each sequence's queries and keys, as lists and as running sums on the device."""
 
-    def __init__(self, queries: list[int], keys: list[int], device: torch.device) -> None:
-        self.queries, self.keys = queries, keys
-        self.query_starts = to_device([0, *accumulate(queries)], device)
-        self.key_starts = to_device([0, *accumulate(keys)], device)
+    queries: list[int]
+    keys: list[int]
+    query_starts: Tensor
+    key_starts: Tensor
+
+    @classmethod
+    def of(cls, queries: list[int], keys: list[int], device: torch.device) -> Lengths:
+        """From the lists."""
+        starts = (to_device([0, *accumulate(counts)], device) for counts in (queries, keys))
+        return cls(queries, keys, *starts)
 
 
 def flash(queries_THd: Tensor, keys_TGd: Tensor, values_TGd: Tensor, lengths: Lengths) -> Tensor:

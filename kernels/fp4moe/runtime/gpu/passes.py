@@ -24,7 +24,8 @@ from fp4moe.runtime.model import MixtralModel
 from fp4moe.triton.decoder.norm_route import First, Routed, norm_route
 from fp4moe.triton.decoder.thin_linear import MAX_TOKENS, thin_linear
 
-Attend = Callable[[int, Tensor, Tensor], None]
+Attend = Callable[[int, Tensor], Tensor]
+"""(layer, qkv [T, N] before rotation) -> attention output [T, H d]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,7 @@ class DecoderPasses:
     def _attention(self, index: int, layer, normed_TD: Tensor, attend: Attend) -> Tensor:
         with ranges.range("attention projections", layer=index):
             qkv_TN = self._linear(normed_TD, layer.qkv_ND)
-        attended_TD = self._empty(len(normed_TD), layer.output_DN.shape[1])
-        attend(index, qkv_TN, attended_TD)
+        attended_TD = attend(index, qkv_TN)
         with ranges.range("attention projections", layer=index):
             return self._linear(attended_TD, layer.output_DN)
 

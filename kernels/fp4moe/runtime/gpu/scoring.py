@@ -21,7 +21,7 @@ def score(passes: DecoderPasses, tokens_BT: Tensor, recorder: RoutingRecorder | 
     batch, length = tokens_BT.shape
     count = batch * length
     with ranges.range("score", tokens=count):
-        windows = PackedPrompts(passes.config, passes.cos_sin, [Segment(0, 0, length)] * batch, None)
+        windows = PackedPrompts.of(passes.config, passes.cos_sin, [Segment(0, 0, length)] * batch, None)
         plan = passes.recorded(count)
         tokens_T = tokens_BT.flatten().to(passes.device, torch.int32)
         logits_TV = passes.logits(passes.hidden(tokens_T, None, count, windows, plan))

@@ -22,6 +22,7 @@ from fp4moe.runtime.gpu.graphs import StepGraphs, all_lanes, lanes_for
 from fp4moe.runtime.gpu.passes import DecoderPasses
 from fp4moe.runtime.gpu.readback import Readback
 from fp4moe.runtime.gpu.schedule import DecodeStep, PromptStep, Run
+from fp4moe.runtime.gpu.short_prompts import ShortPrompts
 from fp4moe.triton.decoder.next_token import SlotState, next_token
 from fp4moe.triton.decoder.slot_attention import Scratch
 
@@ -49,23 +50,30 @@ class Launcher:
         self._lanes_on_host: list[int] = []
         self._scratch = Scratch.of(max_slots, config.num_kv_heads, config.head_dim, self.device)
         self._sampling_slots: set[int] = set()
+        self._short_prompts = ShortPrompts(passes, self.cache, self.state, self.graphs)
 
     def warm_up(self, step_tokens: int) -> None:
         """Compile, take the memory of the largest prompt step, capture every number of lanes."""
         tokens = torch.zeros(step_tokens, dtype=torch.int32, device=self.device)
-        prompts = PackedPrompts(self.passes.config, self.passes.cos_sin, _whole(step_tokens, self.cache.max_context), None)
+        prompts = PackedPrompts.of(self.passes.config, self.passes.cos_sin, _whole(step_tokens, self.cache.max_context), None)
         normed_TD = self.passes.hidden(tokens, None, step_tokens, prompts, self.passes.recorded(step_tokens))
         rows = min(self.cache.max_slots, step_tokens)
         self.passes.logits(normed_TD[:rows])
+        del normed_TD
+        self._capture_all()
+
+    def _capture_all(self) -> None:
         if self.graphs is not None:
             for lanes in all_lanes(self.cache.max_slots):
                 self._capture((lanes, False))
+            self._short_prompts.capture_all()
 
     def impose(self, imposed_RLK: Tensor | None) -> None:
-        """Experts that every token from now on is sent to, whatever its router says; None ends it."""
+        """Experts that every token from now on is sent to, whatever its router says; None ends it. Captures anew."""
+        self.passes.imposed_RLK = None if imposed_RLK is None else imposed_RLK.to(self.device, torch.int32).contiguous()
         if self.graphs is not None:
             self.graphs.clear()
-        self.passes.imposed_RLK = None if imposed_RLK is None else imposed_RLK.to(self.device, torch.int32).contiguous()
+            self._capture_all()
 
     def launch(self, step: PromptStep | DecodeStep) -> Launched:
         """Put a step on the device."""
@@ -76,11 +84,13 @@ class Launcher:
     def _prompts(self, step: PromptStep) -> tuple[tuple[Run, ...], dict[str, Tensor]]:
         with ranges.range("prepare", tokens=step.num_tokens):
             self._set_sampling([run for run, segment in zip(step.runs, step.segments, strict=True) if segment.start == 0])
+            if self._short_prompts.takes(step):
+                return step.runs, self._short_prompts.launch(step.runs[0])
             ids = []
             for run, segment in zip(step.runs, step.segments, strict=True):
                 ids += run.request.prompt_ids[segment.start : segment.end]
             tokens_T = to_device(ids, self.device)
-            prompts = PackedPrompts(self.passes.config, self.passes.cos_sin, step.segments, self.cache)
+            prompts = PackedPrompts.of(self.passes.config, self.passes.cos_sin, step.segments, self.cache)
             plan = self.passes.recorded(step.num_tokens)
         normed_TD = self.passes.hidden(tokens_T, None, step.num_tokens, prompts, plan)
         results = {"recorded": plan.recorded_LTK}

@@ -5,6 +5,7 @@ Keys: "decoder/<kernel>", and where a kernel has several forms "decoder/<kernel>
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fp4moe.triton.build import Build
@@ -25,21 +26,22 @@ _SCALARS = ("eps", "scale")
 _HEADS = {"H": HEADS, "G": KV_HEADS, "HALF": HALF}
 
 
-def decoder_builds() -> dict[str, Build]:
-    """Every kernel and form."""
+def decoder_builds(*, is_overlapped: bool) -> dict[str, Build]:
+    """Every kernel and form; overlapped as on sm_90 and newer, see overlap.py."""
     builds = {f"decoder/norm_route/{form}": _norm(**flags) for form, flags in _NORM_FORMS.items()}
     for tokens in (1, 16, MAX_TOKENS):
         for out in ("bf16", "fp32"):
             builds[f"decoder/thin_linear/{tokens}/{out}"] = _build(thin_linear_kernel, {"K": HIDDEN, **tile(tokens)}, y=out)
     for requests in (1, 64):
-        options = {**_HEADS, "SPLITS": num_splits(requests, KV_HEADS), "ROWS": ROWS, "BLOCK_C": BLOCK_C}
+        options = {**_HEADS, "SPLITS": num_splits(requests, KV_HEADS), "ROWS": ROWS, "BLOCK_C": BLOCK_C, "BLOCK_S": 4}
         builds[f"decoder/slot_attention/{requests}"] = _build(slot_attention_kernel, options | {"num_stages": 2}, out="bf16")
     rotary = {**_HEADS, "BLOCK_HG": 64, "BLOCK_G": 8, "HAS_CACHE": True}
     builds["decoder/rotary_store"] = _build(rotary_store_kernel, rotary)
     for form, is_sampled in (("greedy", False), ("sampled", True)):
         options = {"V": VOCABULARY, "BLOCK_V": 4096, "IS_SAMPLED": is_sampled, "IS_PROMPT": False, "num_warps": 16}
         builds[f"decoder/next_token/{form}"] = _build(next_token_kernel, options, out="i32")
-    return builds
+    flags = {"IS_ON": is_overlapped, "launch_pdl": is_overlapped}
+    return {key: replace(build, options=build.options | flags) for key, build in builds.items()}
 
 
 _NORM_FORMS = {
@@ -61,5 +63,5 @@ def _build(kernel: Any, options: dict[str, Any], **pointers: str) -> Build:
     kinds = dict.fromkeys(_INTS, "*i32") | dict.fromkeys(_FLOATS, "*fp32") | dict.fromkeys(_BF16, "*bf16")
     kinds |= dict.fromkeys(_COUNTS, "i32") | dict.fromkeys(_SCALARS, "fp32") | {"recorded_ptr": "*u8"}
     kinds |= {f"{name}_ptr": f"*{kind}" for name, kind in pointers.items()}
-    types = {name: kinds[name] for name in kernel.arg_names if name not in options}
+    types = {name: kinds[name] for name in kernel.arg_names if name not in options and name != "IS_ON"}
     return Build(kernel, types, {"num_warps": 4} | options)

@@ -20,6 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fp4moe.triton.decoder.overlap import launch_options, let_next_start, wait_for_inputs
 from fp4moe.triton.device import on_device
 
 _BLOCK_V = 4096
@@ -29,6 +30,7 @@ _BLOCK_V = 4096
 def next_token_kernel(
     logits_ptr, slot_ptr, length_ptr, threshold_ptr, temperature_ptr, seed_ptr, drawn_ptr, last_ptr, position_ptr, out_ptr, num_slots,
     V: tl.constexpr, BLOCK_V: tl.constexpr, IS_SAMPLED: tl.constexpr, IS_PROMPT: tl.constexpr,
+    IS_ON: tl.constexpr,
 ):  # fmt: skip
     request = tl.program_id(0).to(tl.int64)
     slot = tl.load(slot_ptr + request).to(tl.int64)
@@ -38,6 +40,8 @@ def next_token_kernel(
     wrong = tl.zeros((BLOCK_V,), tl.int32)
     temperature, threshold = 1.0, float("-inf")
     seed, drawn = 0, 0
+    let_next_start(IS_ON)
+    wait_for_inputs(IS_ON)
     if IS_SAMPLED:
         temperature = tl.load(temperature_ptr + slot)
         threshold = tl.load(threshold_ptr + request)
@@ -105,6 +109,7 @@ def next_token(
             state.drawn_S, state.last_S, state.position_S, out_B, state.num_slots,
             V=vocabulary, BLOCK_V=min(_BLOCK_V, triton.next_power_of_2(vocabulary)),
             IS_SAMPLED=is_sampled, IS_PROMPT=lengths_B is not None, num_warps=16,
+            **launch_options(logits_BV),
         )  # fmt: skip
 
 

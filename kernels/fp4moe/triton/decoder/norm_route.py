@@ -21,6 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fp4moe.triton.bits import to_bf16
+from fp4moe.triton.decoder.overlap import launch_options, let_next_start, wait_for_inputs
 from fp4moe.triton.device import on_device
 
 
@@ -30,11 +31,20 @@ def norm_route_kernel(
     recorded_ptr, imposed_ptr, counter_ptr, eps, layer, num_layers, imposed_rows, recorded_stride,
     D: tl.constexpr, BLOCK_D: tl.constexpr, IS_FIRST: tl.constexpr, BY_SLOT: tl.constexpr, HAS_ROUTER: tl.constexpr,
     IMPOSED: tl.constexpr, NUM_EXPERTS: tl.constexpr, BLOCK_E: tl.constexpr, TOP_K: tl.constexpr,
-    BLOCK_K: tl.constexpr,
+    BLOCK_K: tl.constexpr, IS_ON: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK_D)
     inside = column < D
+    let_next_start(IS_ON)
+    norm = tl.load(norm_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    if HAS_ROUTER:
+        expert = tl.arange(0, BLOCK_E)
+        is_expert = expert < NUM_EXPERTS
+        rows = tl.load(
+            router_ptr + expert[:, None] * D + column[None, :], mask=is_expert[:, None] & inside[None, :], other=0.0
+        )
+    wait_for_inputs(IS_ON)
     if IS_FIRST:
         where = tl.load(slot_ptr + token).to(tl.int64) if BY_SLOT else token
         row = tl.load(token_ptr + where).to(tl.int64)
@@ -44,14 +54,9 @@ def norm_route_kernel(
         x += tl.load(delta_ptr + token * D + column, mask=inside, other=0.0).to(tl.float32)
     tl.store(residual_ptr + token * D + column, x, mask=inside)
     scale = tl.rsqrt(tl.sum(x * x, axis=0) / D + eps)
-    normed = x * scale * tl.load(norm_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    normed = x * scale * norm
     tl.store(out_ptr + token * D + column, to_bf16(normed), mask=inside)
     if HAS_ROUTER:
-        expert = tl.arange(0, BLOCK_E)
-        is_expert = expert < NUM_EXPERTS
-        rows = tl.load(
-            router_ptr + expert[:, None] * D + column[None, :], mask=is_expert[:, None] & inside[None, :], other=0.0
-        )
         logits = tl.sum(rows.to(tl.float32) * normed[None, :], axis=1)
         logits = tl.where(is_expert, logits, float("-inf"))
         grown = tl.exp(logits - tl.max(logits, axis=0))
@@ -118,6 +123,8 @@ def norm_route(
     num_experts = 1 if routed is None else routed.router_ED.shape[0]
     imposed = None if routed is None else routed.imposed_RLK
     recorded = unused if routed is None else routed.recorded_LTK
+    # A step's first kernel waits for the step before as a whole: slot_attention reads what that left without waiting.
+    step_begins = {} if first is None else {"launch_pdl": False}
     with on_device(out_TD):
         norm_route_kernel[(num_tokens,)](
             residual_TD,
@@ -149,6 +156,7 @@ def norm_route(
             TOP_K=top_k,
             BLOCK_K=triton.next_power_of_2(top_k),
             num_warps=num_warps(hidden, num_experts),
+            **(launch_options(out_TD) | step_begins),
         )
 
 

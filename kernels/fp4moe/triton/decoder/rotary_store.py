@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fp4moe.triton.bits import to_bf16
+from fp4moe.triton.decoder.overlap import launch_options, let_next_start, wait_for_inputs
 from fp4moe.triton.device import on_device
 
 
@@ -21,9 +22,11 @@ from fp4moe.triton.device import on_device
 def rotary_store_kernel(
     qkv_ptr, cos_ptr, sin_ptr, position_ptr, slot_ptr, keys_ptr, values_ptr, slot_stride,
     H: tl.constexpr, G: tl.constexpr, HALF: tl.constexpr, BLOCK_HG: tl.constexpr, BLOCK_G: tl.constexpr,
-    HAS_CACHE: tl.constexpr,
+    HAS_CACHE: tl.constexpr, IS_ON: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
+    let_next_start(IS_ON)
+    wait_for_inputs(IS_ON)
     position = tl.load(position_ptr + token).to(tl.int64)
     i = tl.arange(0, HALF)
     cos = tl.load(cos_ptr + position * HALF + i)[None, :]
@@ -72,5 +75,5 @@ def rotary_store(
             *((unused, unused) if sides is None else sides), slot_stride,
             H=num_heads, G=num_kv_heads, HALF=half,
             BLOCK_HG=triton.next_power_of_2(num_heads + num_kv_heads), BLOCK_G=triton.next_power_of_2(num_kv_heads),
-            HAS_CACHE=sides is not None, num_warps=4,
+            HAS_CACHE=sides is not None, num_warps=4, **launch_options(qkv_TN),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A product with few rows: y = x W^T for at most 64 tokens, which reads W once and little else.
+"""A product with few rows: y = x W^T for at most 32 tokens, which reads W once and little else.
 
 In: x BF16 [T, K], W BF16 [N, K] contiguous. Out: y [T, N] in BF16 or float32, float32 sums. One token is multiplied without
 tensor cores; more go through them with W's rows as the wide side. Every program reads whole rows of W, so that sums have one
@@ -14,9 +14,10 @@ import triton.language as tl
 from torch import Tensor
 
 from fp4moe.triton.bits import dot, to_bf16
+from fp4moe.triton.decoder.overlap import launch_options, let_next_start, wait_for_inputs
 from fp4moe.triton.device import on_device
 
-MAX_TOKENS = 64
+MAX_TOKENS = 32
 
 
 @triton.jit
@@ -28,11 +29,13 @@ def as_stored(x, ptr):
 @triton.jit
 def thin_linear_kernel(
     x_ptr, w_ptr, y_ptr, num_tokens, num_outputs, K: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, IS_ON: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
     is_output = n < num_outputs
+    let_next_start(IS_ON)
+    wait_for_inputs(IS_ON)
     w_at = w_ptr + n.to(tl.int64)[:, None] * K + k[None, :]
     if BLOCK_T == 1:
         parts = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
@@ -58,9 +61,9 @@ def thin_linear_kernel(
 def tile(num_tokens: int) -> dict[str, int]:
     """Sizes and launch options for so many tokens, as measured on an H100 (docs/runtime.md)."""
     if num_tokens == 1:
-        return {"BLOCK_T": 1, "BLOCK_N": 8, "BLOCK_K": 1024, "num_warps": 4, "num_stages": 3}
+        return {"BLOCK_T": 1, "BLOCK_N": 4, "BLOCK_K": 2048, "num_warps": 4, "num_stages": 2}
     block_t = max(16, triton.next_power_of_2(num_tokens))
-    return {"BLOCK_T": block_t, "BLOCK_N": 32, "BLOCK_K": 256, "num_warps": 4, "num_stages": 4 if block_t <= 32 else 3}
+    return {"BLOCK_T": block_t, "BLOCK_N": 32, "BLOCK_K": 128, "num_warps": 4, "num_stages": 5}
 
 
 def thin_linear(x_TK: Tensor, w_NK: Tensor, y_TN: Tensor) -> None:
@@ -70,5 +73,5 @@ def thin_linear(x_TK: Tensor, w_NK: Tensor, y_TN: Tensor) -> None:
     options = tile(num_tokens)
     with on_device(x_TK):
         thin_linear_kernel[(triton.cdiv(num_outputs, options["BLOCK_N"]),)](
-            x_TK, w_NK, y_TN, num_tokens, num_outputs, K=x_TK.shape[1], **options
+            x_TK, w_NK, y_TN, num_tokens, num_outputs, K=x_TK.shape[1], **options, **launch_options(x_TK),
         )
