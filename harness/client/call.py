@@ -3,9 +3,11 @@
 from harness.client.answer import Answer
 from harness.client.plan_file import ReadyRequest
 from harness.client.sse import SseDecoder
-from harness.client.types import RequestOutcome
+from harness.client.types import Endpoint, RequestOutcome
 
 DETAIL_CHARS = 200
+MAX_EXTRA_TOKENS = {"completions": 1, "chat": 64}
+"""Prompt tokens that a server may count beyond the planned ones: its begin-of-text token; a chat's template."""
 
 
 class Call:
@@ -29,7 +31,7 @@ class Call:
         self.answer, self.decoder = Answer(keep_text=self.keep_text), SseDecoder()
         self.sent_ns = self.heard_ns = self.retry_after_s = None
 
-    def outcome(self, failure: str | None, detail: str, end_ns: int, *, model: str, is_warmup: bool) -> RequestOutcome:
+    def outcome(self, failure: str | None, detail: str, end_ns: int, *, endpoint: Endpoint, is_warmup: bool) -> RequestOutcome:
         """What became of it; an answer without a token is a failure."""
         answer = self.answer
         if failure is None:
@@ -52,7 +54,7 @@ class Call:
             answer.usage_output_tokens,
             failure,
             " ".join(detail.split())[:DETAIL_CHARS],
-            notes=(*self.extra_notes, *(() if failure else self._notes(model, text))),
+            notes=(*self.extra_notes, *(() if failure else self._notes(endpoint, text))),
             attempts=self.attempts,
             stamps_ns=tuple(answer.stamps_ns),
             received_ns=answer.received_ns,
@@ -61,7 +63,7 @@ class Call:
             is_warmup=is_warmup,
         )
 
-    def _notes(self, model: str, text: str | None) -> list[str]:
+    def _notes(self, endpoint: Endpoint, text: str | None) -> list[str]:
         answer, asked = self.answer, self.request.asked_tokens
         seen, used = sum(answer.chunk_tokens), answer.usage_output_tokens
         output = seen if used is None else used
@@ -70,14 +72,13 @@ class Call:
             "tokens_merged": used is not None and seen < used,
             "short_output": output < asked,
             "long_output": output > asked,
-            "other_model": answer.model is not None and answer.model != model,
+            "other_model": answer.model is not None and answer.model != endpoint.model,
             "no_done": not answer.is_done,
-            "prompt_tokens_differ": self._prompt_differs(),
+            "prompt_tokens_differ": self._prompt_differs(MAX_EXTRA_TOKENS[endpoint.api]),
             "replacement_chars": text is not None and "\ufffd" in text,
         }
         return [name for name, is_so in found.items() if is_so]
 
-    def _prompt_differs(self) -> bool:
-        """One more is allowed: a server may put its begin-of-text token in front."""
+    def _prompt_differs(self, most: int) -> bool:
         planned, used = self.request.prompt_tokens, self.answer.usage_prompt_tokens
-        return bool(planned) and used is not None and not 0 <= used - planned <= 1
+        return bool(planned) and used is not None and not 0 <= used - planned <= most

@@ -28,7 +28,7 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._status, self._content_type, self._is_whole = 0, "", False
+        self._status, self._content_type, self._is_whole, self._keeps_alive = 0, "", False, False
         self._error_body = b""
 
     def send(self, call: Call, data: bytes) -> None:
@@ -103,11 +103,11 @@ class Connection(asyncio.Protocol):
             answer.feed(payload, now)
 
     def on_message_complete(self) -> None:
-        self._is_whole = True
+        self._is_whole, self._keeps_alive = True, self._parser.should_keep_alive()  # forgotten after this call
 
     def _finish(self, call: Call) -> None:
         self.call = None
-        if self._parser.should_keep_alive():
+        if self._keeps_alive:
             self.owner.give_back(self)
         else:
             self.close()

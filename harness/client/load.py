@@ -148,7 +148,7 @@ class Load:
         if call not in self._calls:
             return
         now = monotonic_ns()
-        outcome = call.outcome(failure, detail, now, model=self.endpoint.model, is_warmup=self._is_warmup)
+        outcome = call.outcome(failure, detail, now, endpoint=self.endpoint, is_warmup=self._is_warmup)
         if outcome.failure is not None and self._may_retry(call, outcome):
             return
         self._calls.discard(call)
