@@ -15,6 +15,7 @@ from fp4moe.runtime import Engine, Request, RoutingRecorder, Sampling, peak_step
 from harness.collect import experts, tables
 from harness.collect.expert_cache import simulate
 from harness.collect.latency import RequestTimes, StepTimes, latency_metrics, throughput_metrics
+from harness.collect.outputs import write_outputs
 from harness.collect.values import measured, missing
 from harness.record.write import RunWriter
 from harness.scenario.arrival import num_slots
@@ -34,7 +35,8 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
     activation_peak = _warm_up(backend.model, spec, planned, seed)
     recorder = RoutingRecorder(backend.model.config.num_layers)
     engine = _engine(backend.model, spec, recorder)
-    requests, steps = run_requests(engine, planned, spec, seed=seed, progress=progress)
+    outputs: dict[str, list[int]] = {}
+    requests, steps = run_requests(engine, planned, spec, seed=seed, progress=progress, outputs=outputs)
     reasons = [*judge_check(backend.check), *judge_requests(requests, steps)]
     metrics = latency_metrics(requests) | throughput_metrics(requests, steps)
     if backend.check and not backend.check["passed"]:
@@ -51,6 +53,7 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
             requests,
             steps,
             routing,
+            outputs=outputs,
             num_experts=backend.model.config.num_experts,
         ),
         "verdict": verdict(reasons),
@@ -90,8 +93,12 @@ def _sampling(spec: WorkloadSpec, request: PlannedRequest, seed: int) -> Samplin
     return Sampling(temperature=spec.sampling.temperature, top_p=spec.sampling.top_p, seed=seed * 1_000_003 + index)
 
 
-def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, seed: int, progress):
-    """Send each request when it is due and step the engine until all have ended: (request times, step times)."""
+def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, seed: int, progress, outputs=None):
+    """Send each request when it is due and step the engine until all have ended: (request times, step times).
+
+    `outputs`, where given, is filled with the token ids of each request.
+    """
+    outputs = {} if outputs is None else outputs
     waiting, in_flight = deque(planned), 0
     limit = spec.arrival.concurrency if spec.arrival.kind == "closed" else len(planned)
     sent: dict[str, tuple[int, int]] = {}
@@ -118,8 +125,9 @@ def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSp
             continue
         step = engine.step()
         steps.append(StepTimes(step.index, step.phase, step.start_ns, step.end_ns, step.num_tokens, step.num_requests))
-        for request_id, _ in step.emitted:
+        for request_id, token in step.emitted:
             token_times[request_id].append(step.end_ns)
+            outputs.setdefault(request_id, []).append(token)
         in_flight -= len(step.finished)
         progress(sum(map(len, token_times.values())), len(planned) * spec.output_tokens, "tokens")
     times = [
@@ -169,10 +177,11 @@ def experts_hit_by_step(routing: dict[str, np.ndarray], num_experts: int) -> dic
     return dict(zip(np.unique(routing["step"]).tolist(), hit.sum(axis=2).mean(axis=1).tolist(), strict=True))
 
 
-def _store(writer: RunWriter, stem: str, requests, steps, routing, *, num_experts: int) -> dict[str, str]:
+def _store(writer: RunWriter, stem: str, requests, steps, routing, *, outputs, num_experts: int) -> dict[str, str]:
     hit = experts_hit_by_step(routing, num_experts)
     return {
         "requests": writer.store(f"samples/{stem}-requests.parquet", lambda p: tables.write_requests(p, requests)),
+        "outputs": writer.store(f"samples/{stem}-outputs.parquet", lambda p: write_outputs(p, outputs)),
         "steps": writer.store(f"samples/{stem}-steps.parquet", lambda p: tables.write_steps(p, steps, hit)),
         "routing": writer.store(f"samples/{stem}-routing.npz", lambda p: tables.write_arrays(p, routing)),
     }
