@@ -110,7 +110,10 @@ _WAITS = {
         "slot free - scheduled",
     ),
     "send_lag": ("lateness of the client itself: from when a request could be sent to when it got to it", "dispatched - ready"),
-    "connect": ("time from dispatching a request to its bytes being sent: a new connection's, where one was needed", "sent - dispatched"),
+    "connect": (
+        "time from dispatching a request to its bytes being sent: that of a new connection, where one was needed",
+        "sent - dispatched",
+    ),
     "loop_lag": ("lateness of a timer of the client: how late a time stamp can be", "called - due"),
 }
 _EXTREME = {"p99.9": ("99.9th percentile, linear (n >= 10000)", "p99.9")}
@@ -267,6 +270,20 @@ _QUALITY = (
         "higher",
         "Share of scored positions where the most likely next token is BF16's.",
         "100 * mean over positions of (argmax p_a == argmax p_b)",
+    ),
+    Metric(
+        "greedy_agreement_pct",
+        "%",
+        "higher",
+        "Share of greedy output tokens before the first that differs from the native backend's answer to the same request.",
+        "100 * sum over requests of tokens before the first difference / output tokens of the native backend",
+    ),
+    Metric(
+        "identical_outputs_pct",
+        "%",
+        "higher",
+        "Share of requests whose greedy answer is the native backend's, token by token.",
+        "100 * identical answers / requests answered by both",
     ),
     Metric("num_scored_tokens", "tokens", "none", "Tokens whose NLL was taken.", "count of scored tokens"),
 )

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from harness.plan import Cell
+from harness.workload.bounds import bounds_of
 
 # Seconds a token before anything was measured; replaced by what the run itself shows.
 FIRST_GUESS_S = {True: 0.0004, False: 0.004}
@@ -19,7 +20,7 @@ FIRST_GUESS_S = {True: 0.0004, False: 0.004}
 def num_tokens(cell: Cell) -> int:
     """Tokens that one repeat of a cell works through: scored ones, or generated ones."""
     workload = cell.workload
-    return workload.max_tokens if cell.is_quality else workload.num_requests * workload.output_tokens
+    return workload.max_tokens if cell.is_quality else bounds_of(workload).total_output_tokens
 
 
 class RunProgress:

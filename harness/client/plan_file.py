@@ -48,9 +48,8 @@ def write_plan(path: Path, planned: Iterable[PlannedRequest], endpoint: Endpoint
                 raise UsageError(f"{request.request_id}: a load has times for all of its requests or for none; plan it anew")
             if not closed:
                 if not last <= request.scheduled_s < float("inf"):
-                    raise UsageError(
-                        f"{request.request_id}: scheduled_s must not fall (got {request.scheduled_s} after {last}); sort the requests"
-                    )
+                    got = f"got {request.scheduled_s} after {last}"
+                    raise UsageError(f"{request.request_id}: scheduled_s must not fall ({got}); sort the requests")
                 last = request.scheduled_s
             _write(file, request, request_body(request, endpoint, extra_body))
             count += 1

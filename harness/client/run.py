@@ -108,8 +108,8 @@ def _listen(messages: queue.Queue, process, silence_s: float, progress, log) -> 
         if message is None:
             code = process.wait()
             log.seek(0)
-            words = log.read()[-MESSAGE_BYTES:].decode(errors="replace").strip().splitlines()
-            raise WorkerError("crashed", f"the load client ended with code {code}; its last words: {words[-1] if words else '-'}")
+            words = log.read()[-MESSAGE_BYTES:].decode(errors="replace").strip().splitlines() or ["none"]
+            raise WorkerError("crashed", f"the load client ended with code {code}; its last words: {words[-1]}")
         if message["event"] == "result":
             return message
         if progress is not None:

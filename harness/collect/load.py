@@ -6,18 +6,19 @@ Failed requests are in no latency and no throughput; they are counted. Definitio
 
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from harness.client.types import LoadResult, RequestOutcome
-from harness.collect.latency import MS, NS, LatencySamples, RequestTimes, Totals, family_metrics
+from harness.collect.latency import MS, LatencySamples, RequestTimes, Totals, family_metrics
 from harness.collect.load_times import request_times
-from harness.collect.slo import Slo
+from harness.collect.slo import Slo, slo_metrics
+from harness.collect.steady import offered_rate, steady_metrics, window_block
 from harness.collect.values import measured, missing
 from harness.collect.window import Window, find_window
 from harness.verdict import MAX_SEND_LAG_MS
 
 PERCENTILES = (50, 90, 95, 99, 99.9)
-STEADY = ("steady_output_throughput", "steady_request_throughput")
 
 
 @dataclass
@@ -60,7 +61,8 @@ def load_figures(result: LoadResult, slo: Slo | None = None) -> LoadFigures:
     )
     metrics = family_metrics(gathered.samples.values, percentiles=PERCENTILES) | gathered.totals.metrics()
     metrics |= family_metrics(gathered.waits | {"loop_lag": result.overhead.loop_lag_ms})
-    metrics |= _steady_metrics(result, window) | _count_metrics(result, gathered, slo) | _client_metrics(result)
+    metrics |= steady_metrics(lambda: answered(result), window)
+    metrics |= _count_metrics(result, gathered, slo) | _client_metrics(result)
     reason = "a server's steps are not seen from outside"
     metrics |= {name: missing(name, reason) for name in ("prefill_throughput", "decode_throughput")}
     return LoadFigures(metrics, _block(result, gathered, window), window)
@@ -101,51 +103,19 @@ def _add_answered(found: _Gathered, times: RequestTimes) -> None:
     found.tpot_ms.append(times.tpot_ms if times.output_tokens > 1 else float("nan"))
 
 
-def _steady_metrics(result: LoadResult, window: Window) -> dict[str, dict]:
-    samples, num_tokens, num_ended = LatencySamples(), 0, 0
-    if window.reason is not None:
-        nothing = family_metrics(samples.values, prefix="steady_")
-        return {name: missing(name, window.reason) for name in (*STEADY, *nothing)}
-    for outcome in result.outcomes():
-        if outcome.failure is None:
-            times = request_times(outcome)
-            num_tokens += sum(window.start_ns <= time < window.end_ns for time in times.token_times_ns)
-            num_ended += window.start_ns <= times.token_times_ns[-1] < window.end_ns
-            if window.start_ns <= times.scheduled_ns <= window.end_ns:
-                samples.add(times)
-    seconds = (window.end_ns - window.start_ns) / NS
-    rates = dict(zip(STEADY, (num_tokens, num_ended), strict=True))
-    steady = {name: measured(name, count / seconds, window.num_requests) for name, count in rates.items()}
-    return steady | family_metrics(samples.values, prefix="steady_")
+def answered(result: LoadResult) -> Iterator[RequestTimes]:
+    """Times of the requests that did not fail, read from disk."""
+    return (request_times(outcome) for outcome in result.outcomes() if outcome.failure is None)
 
 
 def _count_metrics(result: LoadResult, found: _Gathered, slo: Slo | None) -> dict[str, dict]:
     planned = result.num_planned
     bad = sum(found.failures.values()) + result.num_not_sent
-    metrics = {"failed_pct": measured("failed_pct", 100.0 * bad / planned, planned)}
-    metrics["offered_rate"] = _offered_rate(result, found)
-    for name in ("request_goodput", "slo_attainment_pct"):
-        if slo is None:
-            metrics[name] = missing(name, "the workload has no `slo`")
-    if slo is not None:
-        share = 100.0 * found.num_within_slo / planned
-        metrics["slo_attainment_pct"] = measured("slo_attainment_pct", share, planned)
-        metrics["request_goodput"] = (
-            measured("request_goodput", found.num_within_slo / found.totals.wall_s, found.totals.answered)
-            if found.totals.answered
-            else missing("request_goodput", "no request was answered")
-        )
-    return metrics
-
-
-def _offered_rate(result: LoadResult, found: _Gathered) -> dict:
-    if result.is_closed_loop:
-        return missing("offered_rate", "a closed loop offers no rate: a request starts when another ends")
-    seconds = (found.last_due_ns - (found.first_due_ns or 0)) / NS
-    sent = result.num_planned - result.num_not_sent
-    if sent < 2 or seconds <= 0:
-        return missing("offered_rate", "needs two requests at different times", sent)
-    return measured("offered_rate", (sent - 1) / seconds, sent)
+    dues = None if result.is_closed_loop else (found.first_due_ns or 0, found.last_due_ns)
+    return {
+        "failed_pct": measured("failed_pct", 100.0 * bad / planned, planned),
+        "offered_rate": offered_rate(dues, planned - result.num_not_sent),
+    } | slo_metrics(slo, found.num_within_slo, planned, found.totals)
 
 
 def _client_metrics(result: LoadResult) -> dict[str, dict]:
@@ -178,13 +148,6 @@ def _block(result: LoadResult, found: _Gathered, window: Window) -> dict:
         "failures": {kind: {"count": n, "first": found.details[kind]} for kind, n in found.failures.most_common()},
         "notes": dict(found.notes.most_common()),
         "warmup": {"num_requests": len(warmup), "num_failed": sum(o.failure is not None for o in warmup)},
-        "window": _window_block(window, result.start_ns),
+        "window": window_block(window, result.start_ns),
     }
-
-
-def _window_block(window: Window, start_ns: int) -> dict:
-    if window.reason is not None:
-        return {"start_s": None, "end_s": None, "num_requests": 0, "growth": None, "reason": window.reason}
-    seconds = {"start_s": (window.start_ns - start_ns) / NS, "end_s": (window.end_ns - start_ns) / NS}
-    return seconds | {"num_requests": window.num_requests, "growth": window.growth, "reason": None}
 

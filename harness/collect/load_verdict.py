@@ -49,7 +49,8 @@ def _notes(result: LoadResult, block: dict) -> list[Reason]:
 def _client(figures: LoadFigures) -> list[Reason]:
     reasons, block = [], figures.block
     if 100.0 * block["num_late"] > MAX_LATE_PCT * block["num_planned"]:
-        message = f"{block['num_late']} of {block['num_planned']} requests left the client more than {MAX_SEND_LAG_MS:g} ms late"
+        late = f"{block['num_late']} of {block['num_planned']} requests"
+        message = f"{late} left the client more than {MAX_SEND_LAG_MS:g} ms late"
         reasons.append(Reason("send_lag", f"{message}: lower the rate, or free this machine's processors", invalidates=False))
     lag = figures.metrics["p99_loop_lag_ms"]["value"]
     if lag is not None and lag > WARN_LOOP_LAG_MS:

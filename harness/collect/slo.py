@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from harness.collect.latency import RequestTimes
+from harness.collect.latency import RequestTimes, Totals
+from harness.collect.values import measured, missing
+from harness.scenario.schema import WorkloadSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +23,19 @@ class Slo:
             and (self.e2el_ms is None or request.e2el_ms <= self.e2el_ms)
             and (self.tpot_ms is None or request.output_tokens < 2 or request.tpot_ms <= self.tpot_ms)
         )
+
+
+def slo_of(spec: WorkloadSpec) -> Slo | None:
+    """The workload's SLO, None where it has none."""
+    return None if spec.slo is None else Slo(**spec.slo.model_dump())
+
+
+def slo_metrics(slo: Slo | None, num_within: int, num_planned: int, totals: Totals) -> dict[str, dict]:
+    """Goodput and attainment; a request that failed or was never sent has not attained."""
+    if slo is None:
+        return {name: missing(name, "the workload has no `slo`") for name in ("request_goodput", "slo_attainment_pct")}
+    attained = measured("slo_attainment_pct", 100.0 * num_within / num_planned, num_planned)
+    if not totals.answered:
+        return {"request_goodput": missing("request_goodput", "no request was answered"), "slo_attainment_pct": attained}
+    goodput = measured("request_goodput", num_within / totals.wall_s, totals.answered)
+    return {"request_goodput": goodput, "slo_attainment_pct": attained}

@@ -65,7 +65,8 @@ class Stream:
 
     def _write_tokens(self, count: int) -> None:
         before, after = self.server.parts[self.chat]
-        text = "".join(answers.WORDS[(self.sent + i) % len(answers.WORDS)] for i in range(count)) if self.fault.split else " tok"
+        words = answers.WORDS if self.fault.split else answers.WORDS[:1]
+        text = "".join(words[(self.sent + i) % len(words)] for i in range(count))
         extra = b""
         if self.sent == 0:
             extra += b', "received_ns": %d' % self.received_ns
@@ -94,7 +95,7 @@ class Stream:
     def _end(self) -> None:
         self._handle = None
         self._is_over = True
-        options, end = self.server.options, self.fault.end
+        end = self.fault.end
         if end == "hang":
             return
         self.connection.stream = None
