@@ -216,7 +216,7 @@ _SERVING = (
         "bytes",
         "lower",
         "Most resident memory of the load client's process.",
-        "ru_maxrss in bytes",
+        "VmHWM, or ru_maxrss where there is no /proc, in bytes",
     ),
 )
 
@@ -327,7 +327,7 @@ _MEMORY_CAUSES = {
     ),
     "process_peak_rss_bytes": (
         "Most resident host memory of the worker process since its start: libraries, weights and all else.",
-        "ru_maxrss in bytes",
+        "VmHWM, or ru_maxrss where there is no /proc, in bytes",
     ),
 }
 

@@ -23,6 +23,10 @@ COMMANDS = {
         "harness.cli.kernels:kernels",
         "Show which kernels exist, which is taken on a GPU and why; time them and tune the choice.",
     ),
+    "selfcheck": (
+        "harness.cli.selfcheck:selfcheck",
+        "Measure the load client itself: its true error and capacity on this machine.",
+    ),
     "doctor": (
         "harness.cli.doctor:doctor",
         "Show what this machine has, what is missing and what to do about it.",

@@ -15,7 +15,7 @@ class Answer:
 
     __slots__ = (
         "chunk_times_ns", "chunk_tokens", "detail", "failure", "finish_reason", "is_done", "model", "received_ns",
-        "stamps_ns", "text", "usage_output_tokens", "usage_prompt_tokens", "_seen_usage",
+        "stamps_ns", "text", "token_ids", "usage_output_tokens", "usage_prompt_tokens", "_seen_usage",
     )  # fmt: skip
 
     def __init__(self, *, keep_text: bool) -> None:
@@ -23,6 +23,7 @@ class Answer:
         self.chunk_tokens: list[int] = []
         self.stamps_ns: list[int] = []
         self.text: list[str] | None = [] if keep_text else None
+        self.token_ids: list[int] = []
         self.failure = self.finish_reason = self.model = self.received_ns = None
         self.usage_prompt_tokens = self.usage_output_tokens = None
         self.detail = ""
@@ -67,6 +68,7 @@ class Answer:
             self.received_ns = event.get("received_ns", self.received_ns)
         if self.text is not None:
             self.text.append(text)
+            self.token_ids += choice.get("token_ids") or ()
 
     def _num_tokens(self, choice: dict, usage: dict | None) -> int:
         if usage:

@@ -59,6 +59,7 @@ class Call:
             stamps_ns=tuple(answer.stamps_ns),
             received_ns=answer.received_ns,
             text=text,
+            token_ids=tuple(answer.token_ids),
             finish_reason=answer.finish_reason,
             is_warmup=is_warmup,
         )

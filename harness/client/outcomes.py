@@ -12,7 +12,7 @@ import orjson
 from harness.client.types import RequestOutcome
 
 _FIELDS = tuple(f.name for f in fields(RequestOutcome))
-_TUPLES = ("chunk_times_ns", "chunk_tokens", "notes", "stamps_ns")
+_TUPLES = ("chunk_times_ns", "chunk_tokens", "notes", "stamps_ns", "token_ids")
 _REQUIRED = ("sent_ns", "usage_prompt_tokens", "usage_output_tokens", "failure")
 _ALL_ONES = "all_ones"
 

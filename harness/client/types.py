@@ -50,7 +50,7 @@ class ClientOptions:
     silence_timeout_s: float = 120.0
     """The client process is ended when it says nothing for so long; it says something every second."""
     keep_text: bool = False
-    """Keep each answer's text in the samples (to compare the outputs of two engines)."""
+    """Keep each answer's text, and its token ids where the server sends them, to compare the outputs of two engines."""
     max_failed_pct: float = 1.0
     """Above this share of failed requests the load is INVALID."""
 
@@ -92,6 +92,8 @@ class RequestOutcome:
     received_ns: int | None = None
     """The server's own clock when it had the request (the bundled mock)."""
     text: str | None = None
+    token_ids: tuple[int, ...] = ()
+    """Of the answer, with `keep_text` and where the server sends them (`return_token_ids`)."""
     finish_reason: str | None = None
     is_warmup: bool = False
 

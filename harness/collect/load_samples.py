@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.client.outcomes import read_outcomes
 from harness.client.types import LoadResult, RequestOutcome
 from harness.collect.load_times import request_times
+from harness.collect.outputs import write_outputs
 from harness.collect.tables import request_row
 from harness.record.write import RunWriter
 
@@ -17,10 +18,17 @@ BATCH_ROWS = 2048
 
 
 def store_load(writer: RunWriter, stem: str, result: LoadResult) -> dict[str, str]:
-    """Write the samples of a load below the run's folder and remove the client's own file: {name: path}."""
+    """Write the samples of a load below the run's folder and remove the client's own file: {name: path}.
+
+    With `keep_text` also `outputs`: the token ids of each answer, held in memory meanwhile.
+    """
     stored = writer.store(f"samples/{stem}-requests.parquet", lambda path: write_outcomes(path, result.outcomes_path))
+    samples = {"requests": stored}
+    if result.options.keep_text:
+        outputs = {outcome.request_id: list(outcome.token_ids) for outcome in result.outcomes() if outcome.token_ids}
+        samples["outputs"] = writer.store(f"samples/{stem}-outputs.parquet", lambda path: write_outputs(path, outputs))
     result.outcomes_path.unlink()
-    return {"requests": stored}
+    return samples
 
 
 def write_outcomes(path: Path, outcomes: Path) -> None:
