@@ -104,6 +104,19 @@ class Child:
         told = [line.rstrip() for line in lines if line.strip() and " DEBUG " not in line][-TAIL_LINES:]
         return f"; last words ({self.log.name}):\n    " + "\n    ".join(told) if told else ""
 
+    def wait_for(self, event: str, *, timeout_s: float, what: str, tick: Callable[[], None]) -> dict:
+        """The message of that name, which the process sends by itself."""
+        found: list[dict] = []
+
+        def has_come() -> bool:
+            with contextlib.suppress(queue.Empty):
+                message = self._messages.get_nowait()
+                found.extend([message] if message is not None and message.get("event") == event else [])
+            return bool(found)
+
+        self.wait_until(has_come, timeout_s=timeout_s, what=what, tick=tick)
+        return found[0]
+
     def wait_until(self, is_ready: Callable[[], bool], *, timeout_s: float, what: str, tick: Callable[[], None]) -> None:
         """Poll until ready; WorkerError when the process ends before, or time is up."""
         deadline = time.monotonic() + timeout_s

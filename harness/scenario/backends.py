@@ -6,7 +6,7 @@ the environment (HARNESS_VLLM_PYTHON, HARNESS_VLLM_PATH) rather than into a scen
 """
 
 import fnmatch
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -64,6 +64,7 @@ class OpenAIBackendSpec(_Backend):
     precision: str | None = Field(None, description="Which of the scenario's it serves, as an id; default: the only one")
     for_model: str | None = Field(None, description="Which of the scenario's models it serves; default: the only one")
     api: Literal["completions", "chat"] = Field("completions", description="completions sends token ids, chat sends text")
+    extra_body: dict[str, Any] = Field({"ignore_eos": True}, description="Fields sent with every request")
     api_key_env: str | None = Field(None, description="Name of the environment variable that holds the key")
 
     @property

@@ -19,6 +19,7 @@ from harness.backends.vllm.weights import VllmWeights, prepare
 from harness.errors import WorkerError
 from harness.models import ModelSource
 from harness.scenario.backends import VllmBackendSpec
+from harness.workload.sweep import is_sweep, measure_sweep
 
 
 class VllmBackend:
@@ -59,7 +60,8 @@ class VllmBackend:
         self._spec, self.source = VllmBackendSpec.model_validate(backend), ModelSource(**source)
         self._precision, self.on_cpu = Precision(**precision), torch_device == "cpu"
         # A window of the held-out text is scored with one token generated after it.
-        self.sizes = Sizes(max(1, slots), context + 1, seed, cpu_threads, load_timeout_s)
+        longest = min(context + 1, self.source.max_positions)
+        self.sizes = Sizes(max(1, slots), longest, seed, cpu_threads, load_timeout_s)
         self._found, missing = environment.find(self._spec)
         if self._found is None:
             raise WorkerError("no_vllm", missing)
@@ -75,6 +77,8 @@ class VllmBackend:
 
     def measure(self, *, cell, folder, seed, progress) -> dict:
         """One repeat of one cell."""
+        if is_sweep(cell):
+            return measure_sweep(cell, lambda one: self.measure(cell=one, folder=folder, seed=seed, progress=progress))
         engine = self._engine_for(cell["kind"], progress)
         if cell["kind"] == "heldout":
             result = quality.measure(self, engine, cell=cell, folder=Path(folder), progress=progress)

@@ -27,8 +27,8 @@ def engine_block(decisions: Decisions, described: dict, args: dict) -> dict:
         "torch": described["torch"],
         "device": described["device"],
         "load_s": round(described["load_s"], 2),
-        "attention": _choice(decisions.attention, described["layers"].get("attention", [])),
-        "moe": _choice(decisions.moe, described["layers"].get("moe_method", [])),
+        "attention": choice_block(decisions.attention, described["layers"].get("attention", [])),
+        "moe": choice_block(decisions.moe, described["layers"].get("moe_method", [])),
         "quantization": described["quantization"],
         "kv_cache": {
             "num_blocks": described["num_kv_blocks"],
@@ -46,7 +46,8 @@ def engine_block(decisions: Decisions, described: dict, args: dict) -> dict:
     }
 
 
-def _choice(choice: Choice | None, names: list[str]) -> dict:
+def choice_block(choice: Choice | None, names: list[str]) -> dict:
+    """A choice as data; `names` are class names to fall back on."""
     if choice is None:
         return {
             "chosen": ", ".join(names) or None,

@@ -35,10 +35,12 @@ def _problem(spec: VllmBackendSpec, source: ModelSource, precision: Precision, d
     _, missing = environment.find(spec) if device.is_attached else (None, None)
     if missing:
         return missing
-    return unsupported(precision, device, has_weights=source.path is not None)
+    if spec.is_served and source.path is None:
+        return "vLLM: random weights come without a tokenizer, which its server needs; measure them with mode: offline"
+    return unsupported(precision, device)
 
 
-def unsupported(precision: Precision, device: Device, *, has_weights: bool) -> str | None:
+def unsupported(precision: Precision, device: Device) -> str | None:
     """Why vLLM cannot run this precision on this device; None when it can be tried."""
     if precision.is_baseline:
         return None

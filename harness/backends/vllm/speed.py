@@ -10,14 +10,17 @@ from pathlib import Path
 
 from harness.backends.vllm.engine import Engine
 from harness.collect import tables
+from harness.collect.in_process import in_process_figures
 from harness.collect.latency import RequestTimes, StepTimes, latency_metrics, throughput_metrics
 from harness.collect.outputs import write_outputs
 from harness.collect.values import measured, missing
 from harness.record.write import RunWriter
-from harness.scenario.arrival import num_slots
+from harness.scenario.arrival import max_in_flight
 from harness.scenario.schema import WorkloadSpec
 from harness.verdict import judge_requests, verdict
-from harness.workload.requests import PlannedRequest, plan_requests
+from harness.workload.bounds import judge_source
+from harness.workload.requests import PlannedRequest, num_warmup, plan_requests, sampling_seed
+from harness.workload.tokenizer import codec_of
 
 WARMUP_OUTPUT_TOKENS = 4
 
@@ -26,11 +29,14 @@ def measure(backend, engine: Engine, *, cell: dict, folder: Path, seed: int, pro
     """One repeat of a `requests` cell."""
     spec = WorkloadSpec.model_validate(cell["workload"])
     text = backend.text()
-    planned = plan_requests(spec, None if text is None else text[0], backend.source.config["vocab_size"], seed)
+    encode, _ = codec_of(backend.source.path)
+    vocab_size = backend.source.config["vocab_size"]
+    planned = plan_requests(spec, None if text is None else text[0], vocab_size, seed, encode=encode)
     _ask(engine, _warm_up(planned, spec), spec, seed, backend=backend, progress=progress)
     answer = _ask(engine, planned, spec, seed, backend=backend, progress=progress)
     requests, steps = request_times(answer, planned), [StepTimes(i, *step) for i, step in enumerate(answer["steps"])]
-    metrics = latency_metrics(requests) | throughput_metrics(requests, steps)
+    figures = in_process_figures(requests, spec)
+    metrics = latency_metrics(requests) | throughput_metrics(requests, steps) | figures.metrics
     metrics["activation_peak_bytes"] = missing("activation_peak_bytes", "vLLM does not tell it")
     metrics["process_peak_rss_bytes"] = _rss(answer["peak_rss_bytes"], on_cpu=backend.on_cpu)
     writer, stem = RunWriter(folder), cell["stem"]
@@ -40,7 +46,8 @@ def measure(backend, engine: Engine, *, cell: dict, folder: Path, seed: int, pro
         "steps": writer.store(f"samples/{stem}-steps.parquet", lambda p: tables.write_steps(p, steps, {})),
         "outputs": writer.store(f"samples/{stem}-outputs.parquet", lambda p: write_outputs(p, outputs)),
     }
-    return {"metrics": metrics, "experts": None, "samples": samples, "verdict": verdict(judge_requests(requests, steps))}
+    reasons = [*judge_requests(requests, steps), *judge_source(spec)]
+    return {"metrics": metrics, "load": figures.block, "experts": None, "samples": samples, "verdict": verdict(reasons)}
 
 
 def request_times(answer: dict, planned: list[PlannedRequest]) -> list[RequestTimes]:
@@ -61,8 +68,6 @@ def request_times(answer: dict, planned: list[PlannedRequest]) -> list[RequestTi
 
 def _warm_up(planned: list[PlannedRequest], spec: WorkloadSpec) -> list[PlannedRequest]:
     """The first requests with short outputs, all at once, under names of their own."""
-    default = min(len(planned), 2 * num_slots(spec.arrival))
-    count = default if spec.warmup_requests is None else spec.warmup_requests
     return [
         replace(
             request,
@@ -70,7 +75,7 @@ def _warm_up(planned: list[PlannedRequest], spec: WorkloadSpec) -> list[PlannedR
             output_tokens=min(WARMUP_OUTPUT_TOKENS, request.output_tokens),
             scheduled_s=0.0,
         )
-        for request in planned[:count]
+        for request in planned[: num_warmup(spec)]
     ]
 
 
@@ -81,7 +86,7 @@ def _ask(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSpec, seed
             "prompt_ids": [int(token) for token in request.prompt_ids],
             "max_tokens": request.output_tokens,
             "scheduled_s": request.scheduled_s,
-            "seed": (seed * 1_000_003 + index) % 2**31,
+            "seed": sampling_seed(seed, index) % 2**31,
         }
         for index, request in enumerate(planned)
     ]
@@ -91,7 +96,7 @@ def _ask(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSpec, seed
         progress=progress,
         requests=rows,
         sampling={"temperature": spec.sampling.temperature, "top_p": spec.sampling.top_p},
-        concurrency=num_slots(spec.arrival) if spec.arrival.kind == "closed" else len(rows) or 1,
+        concurrency=max_in_flight(spec.arrival) or max(1, len(rows)),
     )
 
 
