@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,10 +21,12 @@ from harness.process import end_with
 from harness.worker import protocol
 
 PROGRESS_S = 1.0
+FAULT_EXIT = 70  # sysexits.h, EX_SOFTWARE
 
 
 async def run(job: dict) -> dict:
     """Carry out a job; gives the result event."""
+    asyncio.get_running_loop().set_exception_handler(_end_at_once)
     endpoint = Endpoint(**job["endpoint"] | {"headers": tuple(map(tuple, job["endpoint"]["headers"]))})
     load = Load(endpoint, ClientOptions(**job["options"]), Path(job["outcomes"]))
     teller = asyncio.get_running_loop().create_task(_tell(load, job["num_planned"]))
@@ -43,6 +47,15 @@ async def run(job: dict) -> dict:
         "num_ended": load.num_ended,
         "overhead": asdict(overhead),
     }
+
+
+def _end_at_once(loop, context: dict) -> None:
+    """A fault of the client's own would leave requests that never end; the parent names it by the last line."""
+    error = context.get("exception")
+    if error is not None:
+        traceback.print_exception(error)
+    print(f"{context['message']}: {error!r}", file=sys.stderr, flush=True)
+    os._exit(FAULT_EXIT)
 
 
 async def _tell(load: Load, total: int) -> None:

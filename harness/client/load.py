@@ -81,7 +81,7 @@ class Load:
         self._aborted = False
         self.start_ns = self._slot_free_ns = monotonic_ns() + START_DELAY_NS
         self._next = self._reader.next()
-        sweeper = self.loop.create_task(self._sweep())
+        sweeper = self._task(self._sweep())
         self._timer.set(self.start_ns)
         await self._over.wait()
         sweeper.cancel()
@@ -117,9 +117,19 @@ class Load:
         if connection is not None:
             connection.send(call, self.address.request(call.request.body))
             return
-        task = self.loop.create_task(self._connect_and_send(call))
+        self._task(self._connect_and_send(call))
+
+    def _task(self, coroutine) -> asyncio.Task:
+        """A task whose fault is heard of at once."""
+        task = self.loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.loop.call_exception_handler({"message": "a task of the client failed", "exception": task.exception()})
 
     async def _connect_and_send(self, call: Call) -> None:
         try:

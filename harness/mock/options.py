@@ -22,6 +22,8 @@ class MockOptions:
     freeze_after_requests: int | None = None
     """The whole server stops for `freeze_s` when it has taken in so many requests."""
     freeze_s: float = 2.0
+    idle_timeout_s: float | None = None
+    """An idle connection is closed after so long. None: never."""
     host: str = "127.0.0.1"
     port: int = 0
     """0: any free port."""

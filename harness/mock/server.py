@@ -57,10 +57,27 @@ class Connection(asyncio.Protocol):
         self.server, self.transport, self.stream = server, None, None
         self._head: bytes | None = None
         self._parts: list[bytes] = []
-        self._missing = 0
+        self._missing = self._num_answered = 0
 
     def connection_made(self, transport) -> None:
         self.transport = transport
+        self._watch(self._num_answered)
+
+    def _watch(self, num_answered: int) -> None:
+        """Close the connection when nothing has been asked since it was set idle."""
+        limit = self.server.options.idle_timeout_s
+        if limit is not None:
+            self.server.loop.call_later(limit, self._close_if_idle, num_answered)
+
+    def _close_if_idle(self, num_answered: int) -> None:
+        if self.stream is None and self._num_answered == num_answered:
+            self.transport.close()
+
+    def answered(self) -> None:
+        """The stream of this connection is over."""
+        self.stream = None
+        self._num_answered += 1
+        self._watch(self._num_answered)
 
     def connection_lost(self, error) -> None:
         if self.stream is not None:

@@ -98,7 +98,7 @@ class Stream:
         end = self.fault.end
         if end == "hang":
             return
-        self.connection.stream = None
+        self.connection.answered()
         self.server.ended()
         if end == "disconnect":
             self.connection.transport.close()
