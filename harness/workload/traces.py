@@ -8,6 +8,7 @@ used is named and counted; more than one row and 1 % of them make the file unusa
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from harness.scenario.source import TraceSource
 MAX_BAD_SHARE = 0.01
 MAX_SHOWN = 5
 MAX_LENGTH = 2**24
+_DATE = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +174,11 @@ def _number(value, what: str) -> float:
 
 
 def _date_s(text: str) -> float:
-    """Azure writes seven digits of a second, and in 2024 a time zone."""
+    """Azure writes up to seven digits of a second, and since 2024 a time zone."""
+    match = _DATE.fullmatch(text.strip())
     try:
-        head, dot, rest = text.strip().partition(".")
-        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        zone = rest[len(digits) :]
-        return datetime.fromisoformat(head + (zone or "+00:00")).timestamp() + (float(f"0.{digits}") if dot and digits else 0.0)
+        day, fraction, zone = match.groups(default="") if match else ("", "", "")
+        return datetime.fromisoformat(day + (zone or "+00:00")).timestamp() + float(fraction or 0)
     except ValueError:
         raise _BadRow(f"TIMESTAMP must be a date and time (got {text!r})") from None
 
