@@ -29,6 +29,8 @@ class RunProgress:
     def __init__(self, work: list[tuple[Cell, int]]):
         self._left = {(cell.cell_id, repeat): cell for cell, repeat in work}
         self._total = len(work)
+        names = {cell.backend for cell, _ in work}
+        self._backend_width = max(map(len, names)) if len(names) > 1 else 0
         self._seconds = {True: 0.0, False: 0.0}
         self._tokens = {True: 0, False: 0}
         self._part_started = time.monotonic()
@@ -64,7 +66,8 @@ class RunProgress:
         self._part_started = now
         number = self._total - len(self._left)
         width = len(str(self._total))
-        line = f"[{number:{width}d}/{self._total}] {cell.precision.label:26} {cell.workload_name:10} r{repeat}  "
+        backend = f"{cell.backend:{self._backend_width}} " if self._backend_width else ""
+        line = f"[{number:{width}d}/{self._total}] {backend}{cell.precision.label:26} {cell.workload_name:10} r{repeat}  "
         self._console.print(line + f"{result_line(record)}  ({clock(self.seconds_left())} left)", markup=False, soft_wrap=True)
 
     def seconds_left(self, current: tuple[str, int] | None = None, fraction: float = 0.0) -> float:

