@@ -61,10 +61,10 @@ def _client(figures: LoadFigures) -> list[Reason]:
 
 
 def _steadiness(figures: LoadFigures) -> list[Reason]:
-    window = figures.window
+    window, reasons = figures.window, []
     if window.reason is not None:
-        return [Reason("no_steady_window", window.reason, invalidates=False)]
+        reasons.append(Reason("no_steady_window", f"{window.reason}; send more requests", invalidates=False))
     if window.growth is not None:
         message = f"{window.growth}: the load is more than the server serves; lower the rate"
-        return [Reason("unsteady", message, invalidates=False)]
-    return []
+        reasons.append(Reason("unsteady", message, invalidates=False))
+    return reasons

@@ -43,6 +43,6 @@ def offered_rate(dues_ns: tuple[int, int] | None, num_sent: int) -> dict:
 def window_block(window: Window, start_ns: int) -> dict:
     """The window as it stands in a record, in seconds after the start."""
     if window.reason is not None:
-        return {"start_s": None, "end_s": None, "num_requests": 0, "growth": None, "reason": window.reason}
+        return {"start_s": None, "end_s": None, "num_requests": 0, "growth": window.growth, "reason": window.reason}
     seconds = {"start_s": (window.start_ns - start_ns) / NS, "end_s": (window.end_ns - start_ns) / NS}
     return seconds | {"num_requests": window.num_requests, "growth": window.growth, "reason": None}

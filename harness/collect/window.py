@@ -43,7 +43,8 @@ def find_window(scheduled_ns, ttft_ms, tpot_ms, *, concurrency: int | None) -> W
         return Window(None, None, 0, f"{len(scheduled)} answered requests; a steady window needs {ends}{MIN_REQUESTS}")
     cuts = [mser5(values[first:last]) for values in series]
     if None in cuts:
-        return Window(None, None, 0, "latency had not settled by the middle of the load (MSER-5); send more requests")
+        growth = _growth(series[0][first:last])
+        return Window(None, None, 0, "latency had not settled by the middle of the load (MSER-5)", growth)
     first += max(cuts)
     if last - first < MIN_REQUESTS:
         return Window(None, None, 0, f"fewer than {MIN_REQUESTS} requests are left after the start-up")
