@@ -103,6 +103,123 @@ _LATENCY = tuple(
     for prefix, (words, function) in _STATISTICS.items()
 )
 
+# What the load client says of itself and of waiting, by short name: definition, formula of one sample.
+_WAITS = {
+    "queue": (
+        "wait of a request that was due for a free slot under the cap on requests in flight",
+        "slot free - scheduled",
+    ),
+    "send_lag": ("lateness of the client itself: from when a request could be sent to when it got to it", "dispatched - ready"),
+    "connect": (
+        "time from dispatching a request to its bytes being sent: that of a new connection, where one was needed",
+        "sent - dispatched",
+    ),
+    "loop_lag": ("lateness of a timer of the client: how late a time stamp can be", "called - due"),
+}
+_EXTREME = {"p99.9": ("99.9th percentile, linear (n >= 10000)", "p99.9")}
+_STEADY = {"median": _STATISTICS["median"], "p99": _STATISTICS["p99"]}
+
+_SERVING = (
+    *(
+        Metric(f"{prefix}_{wait}_ms", "ms", "lower", f"{words} of {meaning}.", f"{function}({sample})")
+        for wait, (meaning, sample) in _WAITS.items()
+        for prefix, (words, function) in _STATISTICS.items()
+    ),
+    *(
+        Metric(f"{prefix}_{latency}_ms", "ms", "lower", f"{words} of {meaning}.", f"{function}({sample})")
+        for latency, (meaning, sample) in _LATENCIES.items()
+        for prefix, (words, function) in _EXTREME.items()
+    ),
+    *(
+        Metric(
+            f"steady_{prefix}_{latency}_ms",
+            "ms",
+            "lower",
+            f"{words}, over requests that were due in the steady window, of {meaning}.",
+            f"{function}({sample} for scheduled in window)",
+        )
+        for latency, (meaning, sample) in _LATENCIES.items()
+        for prefix, (words, function) in _STEADY.items()
+    ),
+    Metric(
+        "steady_output_throughput",
+        "tokens/s",
+        "higher",
+        "Output tokens that came inside the steady window over its length.",
+        "output tokens in window / window",
+    ),
+    Metric(
+        "steady_request_throughput",
+        "requests/s",
+        "higher",
+        "Requests that ended inside the steady window over its length.",
+        "requests ended in window / window",
+    ),
+    Metric(
+        "offered_rate",
+        "requests/s",
+        "none",
+        "Requests of an open loop over the time in which they were due.",
+        "(planned requests - 1) / (last scheduled - first scheduled)",
+    ),
+    Metric(
+        "request_goodput",
+        "requests/s",
+        "higher",
+        "Answered requests that met every limit of the SLO over the same wall time as output_throughput.",
+        "requests within all limits / wall",
+    ),
+    Metric(
+        "slo_attainment_pct",
+        "%",
+        "higher",
+        "Share of all planned requests that were answered within every limit of the SLO.",
+        "100 * requests within all limits / planned requests",
+    ),
+    Metric(
+        "failed_pct",
+        "%",
+        "lower",
+        "Share of planned requests that failed or were never sent.",
+        "100 * (failed + not sent) / planned requests",
+    ),
+    Metric(
+        "max_slo_rate",
+        "requests/s",
+        "higher",
+        "Highest offered rate of a sweep at which the SLO was attained; sweep's resolution apart.",
+        "max of rate with slo_attainment_pct >= asked, all lower rates too",
+    ),
+    Metric(
+        "knee_rate",
+        "requests/s",
+        "higher",
+        "Offered rate of a sweep beyond which throughput no longer follows the load.",
+        "max of rate with steady_request_throughput >= 0.95 * offered_rate",
+    ),
+    Metric(
+        "client_cpu_pct",
+        "%",
+        "lower",
+        "CPU time of the load client's process over the wall time of the load; 100 is one core.",
+        "100 * cpu / wall",
+    ),
+    Metric(
+        "client_parse_us",
+        "us",
+        "lower",
+        "Time inside the functions that take bytes from the socket, a chunk with output.",
+        "parse time / chunks",
+    ),
+    Metric(
+        "client_peak_rss_bytes",
+        "bytes",
+        "lower",
+        "Most resident memory of the load client's process.",
+        "VmHWM, or ru_maxrss where there is no /proc, in bytes",
+    ),
+)
+
 _QUALITY = (
     Metric(
         "perplexity",
@@ -154,6 +271,20 @@ _QUALITY = (
         "Share of scored positions where the most likely next token is BF16's.",
         "100 * mean over positions of (argmax p_a == argmax p_b)",
     ),
+    Metric(
+        "greedy_agreement_pct",
+        "%",
+        "higher",
+        "Share of greedy output tokens before the first that differs from the native backend's answer to the same request.",
+        "100 * sum over requests of tokens before the first difference / output tokens of the native backend",
+    ),
+    Metric(
+        "identical_outputs_pct",
+        "%",
+        "higher",
+        "Share of requests whose greedy answer is the native backend's, token by token.",
+        "100 * identical answers / requests answered by both",
+    ),
     Metric("num_scored_tokens", "tokens", "none", "Tokens whose NLL was taken.", "count of scored tokens"),
 )
 
@@ -196,7 +327,7 @@ _MEMORY_CAUSES = {
     ),
     "process_peak_rss_bytes": (
         "Most resident host memory of the worker process since its start: libraries, weights and all else.",
-        "ru_maxrss in bytes",
+        "VmHWM, or ru_maxrss where there is no /proc, in bytes",
     ),
 }
 
@@ -212,4 +343,4 @@ def by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
     return dict(zip(names, metrics, strict=True))
 
 
-METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _QUALITY + _MEMORY)
+METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _SERVING + _QUALITY + _MEMORY)

@@ -12,7 +12,9 @@ from harness.errors import ScenarioError
 from harness.models import GPU_ONLY_PARAMETERS, ModelSource
 from harness.precisions import METHODS, Precision
 from harness.scenario.arrival import num_slots
+from harness.scenario.backends import serves
 from harness.scenario.schema import HELDOUT, ModelSpec, PrecisionSpec, QualitySpec, Scenario, WorkloadSpec
+from harness.workload.bounds import bounds_of
 
 MEMORY_HEADROOM = 0.95
 """Share of the device's free memory that a plan may fill."""
@@ -30,6 +32,8 @@ class Facts:
     """Why the pair cannot run (no implementation), None when it can."""
     peer: dict | None = None
     """What vLLM would take here, by its rules: {"engine", "chosen", "computes", "refused"}; not run."""
+    is_elsewhere: bool = False
+    """Whether it runs on a machine that is not looked at here, behind a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +100,24 @@ def make_plan(
     device: Device,
     sources: Mapping[str, ModelSource],
     facts: Mapping[tuple[str, str], Facts],
+    backend_facts: Mapping[tuple[str, str, str], Facts] | None = None,
 ) -> Plan:
-    """Cells to run and cells dropped. `facts` is keyed by (model, precision id)."""
+    """Cells to run and cells dropped.
+
+    `facts` is the native backend's, keyed by (model, precision id); `backend_facts` what others say, by (backend, model,
+    precision id). The native backend comes first: others are held against it.
+    """
     cells, dropped = [], []
     for model in scenario.models:
-        for backend in scenario.backends:
+        for backend in sorted(scenario.backends, key=lambda backend: backend.kind != "native" or backend.is_served):
             for precision in all_precisions(scenario):
+                if not serves(backend, model.name, precision.id):
+                    continue
+                key = (backend.name, model.name, precision.id)
+                known = (backend_facts or {}).get(key) or facts[(model.name, precision.id)]
                 for target in model.targets or scenario.targets:
-                    for cell in _cells_of(scenario, model, backend, precision, target, device):
-                        reason = _reason_to_drop(cell, target, device, sources[model.name], facts)
+                    for cell in _cells_of(scenario, model, backend.name, precision, target, device):
+                        reason = _reason_to_drop(cell, target, device, sources[model.name], known)
                         dropped.append(Dropped(cell, reason)) if reason else cells.append(cell)
     unique = {cell.cell_id: cell for cell in cells}
     return Plan(tuple(unique.values()), tuple(dropped))
@@ -116,16 +129,21 @@ def _cells_of(scenario, model: ModelSpec, backend: str, precision: Precision, ta
     return [Cell(model.name, backend, precision, workload, slug) for workload in [*workloads, *scenario.workloads]]
 
 
-def _reason_to_drop(cell: Cell, target: str, device: Device, source: ModelSource, facts) -> str | None:
+def _reason_to_drop(cell: Cell, target: str, device: Device, source: ModelSource, known: Facts) -> str | None:
     if target not in ("any", device.kind):
         return f"needs {target}; this machine has {device.name}. Run it there and merge with `harness report`"
-    known = facts[(cell.model, cell.precision.id)]
+    if known.is_elsewhere:
+        return _quality_reason(cell, source) or known.problem
     if not device.is_gpu and source.num_parameters > GPU_ONLY_PARAMETERS:
         size = f"{sum(known.memory_bytes.values()) / 1e9:.1f} GB free"
         return f"{source.num_parameters / 1e9:.1f} B parameters need a GPU with {size}; this machine has no GPU"
+    return _quality_reason(cell, source) or known.problem or _memory_problem(known, device)
+
+
+def _quality_reason(cell: Cell, source: ModelSource) -> str | None:
     if cell.is_quality and source.weights == "random":
         return "random weights have no perplexity; give a checkpoint by `path` to measure quality"
-    return known.problem or _memory_problem(known, device)
+    return None
 
 
 def _memory_problem(known: Facts, device: Device) -> str | None:
@@ -143,7 +161,7 @@ def check_lengths(scenario: Scenario, sources: Mapping[str, ModelSource]) -> Non
     for model in scenario.models:
         limit = sources[model.name].max_positions
         for index, workload in enumerate(scenario.workloads):
-            needed = workload.prompt_tokens + workload.output_tokens
+            needed = bounds_of(workload).max_context
             if needed > limit:
                 problems.append(
                     f"{scenario.place('workloads', index)}: prompt_tokens + output_tokens = {needed} is more than "
@@ -160,5 +178,12 @@ def check_lengths(scenario: Scenario, sources: Mapping[str, ModelSource]) -> Non
 
 def largest_context(scenario: Scenario) -> tuple[int, int]:
     """(slots, context tokens) of the largest KV cache that the scenario's workloads need; (0, 0) without workloads."""
-    sizes = [(num_slots(w.arrival), w.prompt_tokens + w.output_tokens) for w in scenario.workloads]
+    sizes = [(num_slots(w.arrival), bounds_of(w).max_context) for w in scenario.workloads]
     return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+
+
+def largest_need(scenario: Scenario) -> tuple[int, int]:
+    """(slots, context tokens) that every cell fits in: the workloads', and a window of the held-out text."""
+    slots = max((num_slots(w.arrival) for w in scenario.workloads), default=1)
+    context = max((bounds_of(w).max_context for w in scenario.workloads), default=2)
+    return slots, max(context, scenario.quality.window_tokens + 1 if scenario.quality else 0)

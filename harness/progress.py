@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from harness.plan import Cell
+from harness.workload.bounds import bounds_of
 
 # Seconds a token before anything was measured; replaced by what the run itself shows.
 FIRST_GUESS_S = {True: 0.0004, False: 0.004}
@@ -19,7 +20,7 @@ FIRST_GUESS_S = {True: 0.0004, False: 0.004}
 def num_tokens(cell: Cell) -> int:
     """Tokens that one repeat of a cell works through: scored ones, or generated ones."""
     workload = cell.workload
-    return workload.max_tokens if cell.is_quality else workload.num_requests * workload.output_tokens
+    return workload.max_tokens if cell.is_quality else bounds_of(workload).total_output_tokens
 
 
 class RunProgress:
@@ -28,6 +29,8 @@ class RunProgress:
     def __init__(self, work: list[tuple[Cell, int]]):
         self._left = {(cell.cell_id, repeat): cell for cell, repeat in work}
         self._total = len(work)
+        names = {cell.backend for cell, _ in work}
+        self._backend_width = max(map(len, names)) if len(names) > 1 else 0
         self._seconds = {True: 0.0, False: 0.0}
         self._tokens = {True: 0, False: 0}
         self._part_started = time.monotonic()
@@ -63,7 +66,8 @@ class RunProgress:
         self._part_started = now
         number = self._total - len(self._left)
         width = len(str(self._total))
-        line = f"[{number:{width}d}/{self._total}] {cell.precision.label:26} {cell.workload_name:10} r{repeat}  "
+        backend = f"{cell.backend:{self._backend_width}} " if self._backend_width else ""
+        line = f"[{number:{width}d}/{self._total}] {backend}{cell.precision.label:26} {cell.workload_name:10} r{repeat}  "
         self._console.print(line + f"{result_line(record)}  ({clock(self.seconds_left())} left)", markup=False, soft_wrap=True)
 
     def seconds_left(self, current: tuple[str, int] | None = None, fraction: float = 0.0) -> float:

@@ -10,6 +10,8 @@ from harness.collect.tables import read_token_nll
 from harness.collect.values import measured, missing
 from harness.stats.paired import perplexity_change
 
+NATIVE = "native"
+"""The backend that the others are held against."""
 NO_BASELINE = "no BF16 run of this model in this run to hold against"
 NAMES = ("perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct")
 
@@ -33,12 +35,16 @@ def change_metrics(folder: Path, record: dict, baseline: dict | None) -> dict[st
     }
 
 
+def is_bf16(record: dict) -> bool:
+    """Whether a record is of BF16 x BF16."""
+    return record["precision"]["weights"] == record["precision"]["activations"] == "bf16"
+
+
 def find_baseline(records: list[dict], model: str, backend: str) -> dict | None:
-    """The finished BF16 x BF16 `heldout` record of a model, if there is one."""
-    for record in records:
-        precision = record["precision"]
-        is_baseline = precision["weights"] == "bf16" and precision["activations"] == "bf16"
-        same = record["model"] == model and record["backend"] == backend
-        if same and is_baseline and record["workload"]["kind"] == "heldout" and record["status"] == "ok":
-            return record
-    return None
+    """The finished BF16 x BF16 `heldout` record of a model: the native backend's, else that of `backend` itself."""
+    found = {
+        record["backend"]: record
+        for record in reversed(records)
+        if record["model"] == model and is_bf16(record) and record["workload"]["kind"] == "heldout" and record["status"] == "ok"
+    }
+    return found.get(NATIVE) or found.get(backend)

@@ -25,6 +25,7 @@ from harness.backends.selection import Place, choice_row, choices, implementatio
 from harness.collect.memory import peak_rss_bytes
 from harness.collect.values import measured, missing
 from harness.models import ModelSource
+from harness.workload.sweep import is_sweep, measure_sweep
 
 CHECK_TOKENS = 17
 
@@ -105,6 +106,8 @@ class NativeBackend:
 
     def measure(self, *, cell, folder, seed, progress) -> dict:
         """One repeat of one cell: metrics, experts, samples, reasons for the verdict."""
+        if is_sweep(cell):
+            return measure_sweep(cell, lambda one: self.measure(cell=one, folder=folder, seed=seed, progress=progress))
         if cell["kind"] == "heldout":
             result = native_quality.measure(self, cell=cell, folder=Path(folder), progress=progress)
         else:

@@ -14,13 +14,17 @@ import numpy as np
 from fp4moe.runtime import Engine, Request, RoutingRecorder, Sampling, peak_step_bytes
 from harness.collect import experts, tables
 from harness.collect.expert_cache import simulate
+from harness.collect.in_process import in_process_figures
 from harness.collect.latency import RequestTimes, StepTimes, latency_metrics, throughput_metrics
+from harness.collect.outputs import write_outputs
 from harness.collect.values import measured, missing
 from harness.record.write import RunWriter
-from harness.scenario.arrival import num_slots
+from harness.scenario.arrival import max_in_flight, num_slots
 from harness.scenario.schema import WorkloadSpec
 from harness.verdict import judge_check, judge_requests, verdict
-from harness.workload.requests import PlannedRequest, plan_requests
+from harness.workload.bounds import bounds_of, judge_source
+from harness.workload.requests import PlannedRequest, num_warmup, plan_requests, sampling_seed
+from harness.workload.tokenizer import codec_of
 
 WARMUP_OUTPUT_TOKENS = 4
 DECODE_PHASE = 1
@@ -30,13 +34,16 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
     """One repeat of a `requests` cell."""
     spec = WorkloadSpec.model_validate(cell["workload"])
     text = backend.text()
-    planned = plan_requests(spec, None if text is None else text[0], backend.model.config.vocab_size, seed)
+    encode, _ = codec_of(backend.source.path)
+    planned = plan_requests(spec, None if text is None else text[0], backend.model.config.vocab_size, seed, encode=encode)
     activation_peak = _warm_up(backend.model, spec, planned, seed)
     recorder = RoutingRecorder(backend.model.config.num_layers)
     engine = _engine(backend.model, spec, recorder)
-    requests, steps = run_requests(engine, planned, spec, seed=seed, progress=progress)
-    reasons = [*judge_check(backend.check), *judge_requests(requests, steps)]
-    metrics = latency_metrics(requests) | throughput_metrics(requests, steps)
+    outputs: dict[str, list[int]] = {}
+    requests, steps = run_requests(engine, planned, spec, seed=seed, progress=progress, outputs=outputs)
+    reasons = [*judge_check(backend.check), *judge_requests(requests, steps), *judge_source(spec)]
+    figures = in_process_figures(requests, spec)
+    metrics = latency_metrics(requests) | throughput_metrics(requests, steps) | figures.metrics
     if backend.check and not backend.check["passed"]:
         metrics = {name: missing(name, "the output disagrees with the reference") for name in metrics}
     metrics["kv_cache_bytes"] = measured("kv_cache_bytes", engine.kv_cache_bytes, 1)
@@ -44,6 +51,7 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
     routing = recorder.arrays()
     return {
         "metrics": metrics,
+        "load": figures.block,
         "experts": decode_experts(backend.model, routing),
         "samples": _store(
             RunWriter(folder),
@@ -51,6 +59,7 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
             requests,
             steps,
             routing,
+            outputs=outputs,
             num_experts=backend.model.config.num_experts,
         ),
         "verdict": verdict(reasons),
@@ -58,42 +67,43 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
 
 
 def _engine(model, spec: WorkloadSpec, recorder: RoutingRecorder | None) -> Engine:
-    slots = min(num_slots(spec.arrival), spec.num_requests)
-    return Engine(model, max_slots=slots, max_context=spec.prompt_tokens + spec.output_tokens, recorder=recorder)
+    bounds = bounds_of(spec)
+    slots = min(num_slots(spec.arrival), bounds.num_requests)
+    return Engine(model, max_slots=slots, max_context=bounds.max_context, recorder=recorder)
 
 
 def _warm_up(model, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int) -> int:
     """Run the first requests with short outputs; gives the peak bytes of activations with every slot in use."""
-    count = min(
-        spec.num_requests,
-        2 * num_slots(spec.arrival) if spec.warmup_requests is None else spec.warmup_requests,
-    )
     engine = _engine(model, spec, None)
-    output = min(WARMUP_OUTPUT_TOKENS, spec.output_tokens)
 
     def run_all(requests: list[PlannedRequest]) -> None:
         for request in requests:
+            output = min(WARMUP_OUTPUT_TOKENS, request.output_tokens)
             engine.submit(Request(request.request_id, request.prompt_ids, output, _sampling(spec, request, seed)))
         while engine.has_work:
             engine.step()
 
-    run_all(planned[:count])
+    run_all(planned[: num_warmup(spec)])
     one_round = [
-        replace(request, request_id=f"peak-{index}")
-        for index, request in enumerate(planned[: min(spec.num_requests, num_slots(spec.arrival))])
+        replace(request, request_id=f"peak-{index}") for index, request in enumerate(planned[: num_slots(spec.arrival)])
     ]
     return peak_step_bytes(lambda: run_all(one_round), device=str(model.device))
 
 
 def _sampling(spec: WorkloadSpec, request: PlannedRequest, seed: int) -> Sampling:
     index = int(request.request_id.rsplit("-", 1)[1])
-    return Sampling(temperature=spec.sampling.temperature, top_p=spec.sampling.top_p, seed=seed * 1_000_003 + index)
+    return Sampling(temperature=spec.sampling.temperature, top_p=spec.sampling.top_p, seed=sampling_seed(seed, index))
 
 
-def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, seed: int, progress):
-    """Send each request when it is due and step the engine until all have ended: (request times, step times)."""
+def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, seed: int, progress, outputs=None):
+    """Send each request when it is due and step the engine until all have ended: (request times, step times).
+
+    `outputs`, where given, is filled with the token ids of each request.
+    """
+    outputs = {} if outputs is None else outputs
     waiting, in_flight = deque(planned), 0
-    limit = spec.arrival.concurrency if spec.arrival.kind == "closed" else len(planned)
+    limit = max_in_flight(spec.arrival) or len(planned)
+    total = sum(request.output_tokens for request in planned)
     sent: dict[str, tuple[int, int]] = {}
     token_times: dict[str, list[int]] = {request.request_id: [] for request in planned}
     steps: list[StepTimes] = []
@@ -118,10 +128,11 @@ def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSp
             continue
         step = engine.step()
         steps.append(StepTimes(step.index, step.phase, step.start_ns, step.end_ns, step.num_tokens, step.num_requests))
-        for request_id, _ in step.emitted:
+        for request_id, token in step.emitted:
             token_times[request_id].append(step.end_ns)
+            outputs.setdefault(request_id, []).append(token)
         in_flight -= len(step.finished)
-        progress(sum(map(len, token_times.values())), len(planned) * spec.output_tokens, "tokens")
+        progress(sum(map(len, token_times.values())), total, "tokens")
     times = [
         RequestTimes(
             request.request_id,
@@ -169,10 +180,11 @@ def experts_hit_by_step(routing: dict[str, np.ndarray], num_experts: int) -> dic
     return dict(zip(np.unique(routing["step"]).tolist(), hit.sum(axis=2).mean(axis=1).tolist(), strict=True))
 
 
-def _store(writer: RunWriter, stem: str, requests, steps, routing, *, num_experts: int) -> dict[str, str]:
+def _store(writer: RunWriter, stem: str, requests, steps, routing, *, outputs, num_experts: int) -> dict[str, str]:
     hit = experts_hit_by_step(routing, num_experts)
     return {
         "requests": writer.store(f"samples/{stem}-requests.parquet", lambda p: tables.write_requests(p, requests)),
+        "outputs": writer.store(f"samples/{stem}-outputs.parquet", lambda p: write_outputs(p, outputs)),
         "steps": writer.store(f"samples/{stem}-steps.parquet", lambda p: tables.write_steps(p, steps, hit)),
         "routing": writer.store(f"samples/{stem}-routing.npz", lambda p: tables.write_arrays(p, routing)),
     }

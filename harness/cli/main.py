@@ -18,9 +18,14 @@ COMMANDS = {
         "Show the cells of a scenario and what is dropped and why; run nothing.",
     ),
     "report": ("harness.cli.report:report", "Write HTML, Markdown and plots from one run or several."),
+    "serve": ("harness.cli.serve:serve", "Serve a model with our runtime over an OpenAI-compatible HTTP API."),
     "kernels": (
         "harness.cli.kernels:kernels",
         "Show which kernels exist, which is taken on a GPU and why; time them and tune the choice.",
+    ),
+    "selfcheck": (
+        "harness.cli.selfcheck:selfcheck",
+        "Measure the load client itself: its true error and capacity on this machine.",
     ),
     "doctor": (
         "harness.cli.doctor:doctor",

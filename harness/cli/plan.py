@@ -36,6 +36,7 @@ def plan(scenario_path: str, overrides: tuple[str, ...], only: str | None, gpu: 
     prepared = prepare(scenario, target, only=only)
     if as_json:
         facts = [{"model": m, "precision": p} | asdict(f) for (m, p), f in prepared.facts.items()]
+        facts += [{"backend": b, "model": m, "precision": p} | asdict(f) for (b, m, p), f in prepared.backend_facts.items()]
         print_json({"device": {"kind": target.kind, "name": target.name}, "facts": facts} | plan_block(prepared))
         return
     print_table(lambda: _cells_table(prepared))
@@ -50,12 +51,23 @@ def _cells_table(prepared):
     from rich.table import Table
 
     table = Table(title=f"{len(prepared.plan.cells)} cells on {prepared.device.name}", title_justify="left")
-    for name in ("model", "precision (weights x activations)", "workload", "repeats", "memory"):
+    has_several = len(prepared.scenario.backends) > 1
+    names = [
+        "model",
+        *(["backend"] if has_several else []),
+        "precision (weights x activations)",
+        "workload",
+        "repeats",
+        "memory",
+    ]
+    for name in names:
         table.add_column(name, justify="right" if name in ("repeats", "memory") else "left")
     for cell in prepared.plan.cells:
-        memory = sum(prepared.facts[(cell.model, cell.precision.id)].memory_bytes.values())
+        facts = prepared.facts_of(cell)
+        memory = "elsewhere" if facts.is_elsewhere else show_bytes(sum(facts.memory_bytes.values()))
         repeats = str(cell.num_repeats(prepared.scenario))
-        table.add_row(cell.model, cell.precision.label, cell.workload_name, repeats, show_bytes(memory))
+        names = [cell.model, cell.backend] if has_several else [cell.model]
+        table.add_row(*names, cell.precision.label, cell.workload_name, repeats, memory)
     return table
 
 

@@ -2,17 +2,22 @@
 
 In: `RequestTimes` (one a request) and `StepTimes` (one an engine step). Out: metric values as in a record.
 Latency counts from the scheduled time; in a closed loop a request is scheduled when it is submitted.
+Requests may come one by one (`LatencySamples`, `Totals`), so that a load of any length is never held as objects.
 Definitions: harness/metrics.py. No torch, and no knowledge of a backend.
 """
 
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from harness.collect.values import measured, missing
-from harness.stats.summary import summarize
+from harness.metrics import METRICS
+from harness.stats.summary import DEFAULT_PERCENTILES, summarize
 
 NS = 1e9
 MS = 1e6
+FAMILIES = ("ttft", "tpot", "itl", "e2el")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +30,12 @@ class RequestTimes:
     token_times_ns: tuple[int, ...]
     prompt_tokens: int
     asked_tokens: int
+    counted_tokens: int | None = None
+    """Output tokens as a server counted them, where its chunks do not show each; None: one a time stamp."""
 
     @property
     def output_tokens(self) -> int:
-        return len(self.token_times_ns)
+        return len(self.token_times_ns) if self.counted_tokens is None else self.counted_tokens
 
     @property
     def ttft_ms(self) -> float:
@@ -63,41 +70,88 @@ class StepTimes:
         return (self.end_ns - self.start_ns) / NS
 
 
-def latency_metrics(requests: list[RequestTimes]) -> dict[str, dict]:
+class LatencySamples:
+    """The samples of each family, gathered request by request; 8 bytes a token."""
+
+    def __init__(self) -> None:
+        self.values = {family: array("d") for family in FAMILIES}
+
+    def add(self, request: RequestTimes) -> None:
+        """Take the samples of a request; one without a token has none."""
+        if not request.token_times_ns:
+            return
+        self.values["ttft"].append(request.ttft_ms)
+        self.values["e2el"].append(request.e2el_ms)
+        if request.output_tokens > 1:
+            self.values["tpot"].append(request.tpot_ms)
+            self.values["itl"].extend(request.gaps_ms)
+
+
+def latency_metrics(requests: Iterable[RequestTimes]) -> dict[str, dict]:
     """mean, median, std, p50, p90, p95, p99 of TTFT, TPOT, ITL and end-to-end latency."""
-    answered = [request for request in requests if request.output_tokens > 0]
-    paced = [request for request in answered if request.output_tokens > 1]
-    families = {
-        "ttft": [request.ttft_ms for request in answered],
-        "tpot": [request.tpot_ms for request in paced],
-        "itl": [gap for request in paced for gap in request.gaps_ms],
-        "e2el": [request.e2el_ms for request in answered],
-    }
+    samples = LatencySamples()
+    for request in requests:
+        samples.add(request)
+    return family_metrics(samples.values)
+
+
+def family_metrics(
+    families: dict[str, Sequence[float]], *, percentiles: Sequence[float] = DEFAULT_PERCENTILES, prefix: str = ""
+) -> dict[str, dict]:
+    """The statistics of each family of samples in ms, by name: `{prefix}{statistic}_{family}_ms`."""
     metrics = {}
     for family, values in families.items():
-        for statistic, (value, n, reason) in summarize(values).items():
-            name = f"{statistic}_{family}_ms"
-            metrics[name] = missing(name, reason, n) if value is None else measured(name, value, n)
+        for statistic, (value, n, reason) in summarize(values, percentiles=percentiles).items():
+            name = f"{prefix}{statistic}_{family}_ms"
+            if name in METRICS:
+                metrics[name] = missing(name, reason, n) if value is None else measured(name, value, n)
     return metrics
 
 
-def throughput_metrics(requests: list[RequestTimes], steps: list[StepTimes]) -> dict[str, dict]:
+class Totals:
+    """What throughput needs of the requests, gathered one by one."""
+
+    def __init__(self) -> None:
+        self.answered = self.output_tokens = self.prompt_tokens = 0
+        self.first_ns, self.last_ns = None, None
+
+    def add(self, request: RequestTimes) -> None:
+        """Count an answered request; one without a token is none."""
+        if not request.token_times_ns:
+            return
+        self.answered += 1
+        self.output_tokens += request.output_tokens
+        self.prompt_tokens += request.prompt_tokens
+        due, end = request.scheduled_ns, request.token_times_ns[-1]
+        self.first_ns = due if self.first_ns is None else min(self.first_ns, due)
+        self.last_ns = end if self.last_ns is None else max(self.last_ns, end)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds from the first submission to the last token."""
+        return (self.last_ns - self.first_ns) / NS
+
+    def metrics(self) -> dict[str, dict]:
+        """Tokens and requests a second over the whole wall time."""
+        names = ("output_throughput", "total_token_throughput", "request_throughput")
+        if not self.answered:
+            return {name: missing(name, "no request was answered") for name in names}
+        totals = (self.output_tokens, self.output_tokens + self.prompt_tokens, self.answered)
+        return {name: measured(name, total / self.wall_s, self.answered) for name, total in zip(names, totals, strict=True)}
+
+
+def throughput_metrics(requests: Iterable[RequestTimes], steps: list[StepTimes]) -> dict[str, dict]:
     """Tokens and requests a second: over the whole wall time, and inside prefill and decode steps."""
-    answered = [request for request in requests if request.output_tokens > 0]
+    totals = Totals()
+    for request in requests:
+        totals.add(request)
     prefill = [step for step in steps if step.phase == "prefill"]
     decode = [step for step in steps if step.phase == "decode"]
     metrics = {
         "prefill_throughput": _rate("prefill_throughput", sum(s.num_tokens for s in prefill), prefill),
         "decode_throughput": _rate("decode_throughput", sum(s.num_tokens for s in decode), decode),
     }
-    names = ("output_throughput", "total_token_throughput", "request_throughput")
-    if not answered:
-        return metrics | {name: missing(name, "no request was answered") for name in names}
-    first = min(request.scheduled_ns for request in answered)
-    wall_s = (max(request.token_times_ns[-1] for request in answered) - first) / NS
-    output = sum(request.output_tokens for request in answered)
-    totals = (output, output + sum(request.prompt_tokens for request in answered), len(answered))
-    return metrics | {name: measured(name, total / wall_s, len(answered)) for name, total in zip(names, totals, strict=True)}
+    return metrics | totals.metrics()
 
 
 def _rate(name: str, num_tokens: int, steps: list[StepTimes]) -> dict:

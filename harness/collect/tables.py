@@ -9,23 +9,24 @@ from harness.collect.latency import RequestTimes, StepTimes
 
 def write_requests(path: Path, requests: list[RequestTimes]) -> None:
     """One row a request; latencies are null where a request got no token."""
-    _write_parquet(path, [_request_row(request) for request in requests])
+    _write_parquet(path, [request_row(request) for request in requests])
 
 
-def _request_row(request: RequestTimes) -> dict:
-    tokens = request.output_tokens
+def request_row(request: RequestTimes) -> dict:
+    """The row of one request."""
+    tokens, has_any = request.output_tokens, bool(request.token_times_ns)
     return {
         "request_id": request.request_id,
         "scheduled_ns": request.scheduled_ns,
         "submitted_ns": request.submitted_ns,
-        "first_token_ns": request.token_times_ns[0] if tokens else None,
-        "end_ns": request.token_times_ns[-1] if tokens else None,
+        "first_token_ns": request.token_times_ns[0] if has_any else None,
+        "end_ns": request.token_times_ns[-1] if has_any else None,
         "prompt_tokens": request.prompt_tokens,
         "asked_tokens": request.asked_tokens,
         "output_tokens": tokens,
-        "ttft_ms": request.ttft_ms if tokens else None,
-        "tpot_ms": request.tpot_ms if tokens > 1 else None,
-        "e2el_ms": request.e2el_ms if tokens else None,
+        "ttft_ms": request.ttft_ms if has_any else None,
+        "tpot_ms": request.tpot_ms if has_any and tokens > 1 else None,
+        "e2el_ms": request.e2el_ms if has_any else None,
         "token_times_ns": list(request.token_times_ns),
     }
 

@@ -10,7 +10,7 @@ from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
-from harness.report.tables import definitions, detail, experts, kernels, provenance, verdicts
+from harness.report.tables import backends, definitions, detail, experts, kernels, provenance, verdicts
 from harness.report.variants import Variant
 
 MEMORY_INTRO = (
@@ -45,8 +45,22 @@ class Section:
 
 def all_sections(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> tuple[Section, ...]:
     """Every section that has something to show."""
-    parts = [*_figures(cells, everyone), *_verdicts(runs, cells), _definitions(cells), _provenance(runs)]
+    parts = [
+        *_backends(cells, everyone),
+        *_figures(cells, everyone),
+        *_verdicts(runs, cells),
+        _definitions(cells),
+        _provenance(runs),
+    ]
     return tuple(part for part in parts if part.plots or part.tables or part.skipped or part.intro_is_all)
+
+
+def _backends(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list[Section]:
+    """Nothing where there is one backend and it decided nothing by itself."""
+    together = backends.backends_table(everyone)
+    intro = "The same requests, the same text, the same weights, through each engine."
+    tables = [] if together is None else [together]
+    return [_section("backends", "Backends", intro, [], *tables, backends.engines_table(cells))]
 
 
 def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list[Section]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from harness.report.cells import REFERENCE_SPEED, MeasuredCell, measured_cells
 from harness.report.data import LoadedRun
-from harness.report.grid import Footnotes, range_text
+from harness.report.grid import Entry, Footnotes, range_text
+from harness.report.grid import Table as GridTable
 from harness.report.numbers import change_decimals, quantity, signed, significant
-from harness.report.tables.summary import group_label
+from harness.report.tables.backends import backends_table
+from harness.report.tables.summary import group_label, is_held_against_native
 from harness.report.variants import Variant, variants
 
 if TYPE_CHECKING:
@@ -46,7 +48,31 @@ def render(runs: Sequence[LoadedRun]) -> "Table":
         outer.add_row(_text(f"{', '.join(dict.fromkeys(run.scenario_name for run in runs))} · {label}", style="bold"))
         outer.add_row(_group(members, notes))
     outer.add_row(_legend(everyone, notes))
+    together = backends_table(everyone)
+    if together is not None:
+        outer.add_row(_text("\nBackends side by side", style="bold"))
+        outer.add_row(_grid(together))
+        outer.add_row(_text("\n".join(f"({n}) {text}" for n, text in enumerate(together.footnotes, start=1)), style="dim"))
     return outer
+
+
+def _grid(table: GridTable) -> "Table":
+    """A table of the report, as it is."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, expand=False)
+    for header in table.headers:
+        shown.add_column(header, overflow="fold")
+    for group in table.groups:
+        for row in group.rows:
+            shown.add_row(*(_text(_words(entry), entry.detail.replace("; ", "\n")) for entry in row))
+    return shown
+
+
+def _words(entry: Entry) -> str:
+    note = f" ({entry.footnote})" if entry.footnote else ""
+    return f"{entry.text} {entry.unit}".rstrip() + note
 
 
 def _group(members: list[Variant], notes: Footnotes) -> "Table":
@@ -88,7 +114,7 @@ def _number(cell: MeasuredCell, metric: str, mark: str, notes: Footnotes) -> "Te
 
 
 def _change(variant: Variant, notes: Footnotes) -> "Text":
-    if variant.is_baseline and variant.quality("perplexity").median is not None:
+    if variant.is_baseline and variant.quality("perplexity").median is not None and not is_held_against_native(variant):
         return _text("baseline", significant(variant.quality("perplexity").median, 4))
     value, low, high = (variant.quality(f"perplexity_change_{end}pct").median for end in ("", "low_", "high_"))
     if value is None:

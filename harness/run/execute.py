@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from harness.agreement import agreement_metrics, find_reference
 from harness.device import Device
 from harness.errors import InterruptedRunError, NothingMeasuredError
 from harness.plan import Cell
@@ -124,6 +125,7 @@ def _uncompared(prepared: Prepared, before: Run) -> set[tuple[str, int]]:
 
 
 def _measure_all(work: list, prepared: Prepared, writer: RunWriter, records: list[dict]) -> None:
+    has_several_backends = len(prepared.scenario.backends) > 1
     with RunProgress(work) as progress:
         for _, group in groupby(work, key=lambda item: item[0].group):
             started_utc, started = provenance.utc_now(), time.monotonic()
@@ -131,9 +133,11 @@ def _measure_all(work: list, prepared: Prepared, writer: RunWriter, records: lis
                 duration_s = time.monotonic() - started
                 record = make_record(measurement, prepared, started_utc=started_utc, duration_s=duration_s)
                 if record["status"] == "ok" and record["workload"]["kind"] == "heldout":
-                    baseline = record if measurement.cell.precision.is_baseline else None
-                    baseline = baseline or find_baseline(records, record["model"], record["backend"])
+                    baseline = find_baseline([*records, record], record["model"], record["backend"])
                     record["metrics"] |= change_metrics(writer.folder, record, baseline)
+                elif record["status"] == "ok" and has_several_backends:
+                    reference = find_reference(records, record)
+                    record["metrics"] |= agreement_metrics(writer.folder, record, reference)
                 writer.append(record)
                 records.append(record)
                 progress.finished(measurement.cell, measurement.repeat, record)

@@ -8,8 +8,9 @@ now (a checkpoint changed since `prepare` read it) is a failure of the cell too;
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
+from harness.backends.others import find_spec, worker_backend
 from harness.errors import ScenarioError, WorkerError
-from harness.plan import Cell
+from harness.plan import Cell, largest_need
 from harness.run.prepare import Prepared
 from harness.worker.client import Worker
 
@@ -51,7 +52,7 @@ def measure_group(
                 if load_failures >= MAX_LOAD_FAILURES:
                     raise WorkerError("load_failed", f"not tried: loading failed {load_failures} times in a row")
                 if worker is None:
-                    worker = Worker(cell.backend)
+                    worker = Worker(worker_backend(prepared.scenario, cell.backend))
                     loaded = _load(worker, cell, prepared, tell)
                     load_failures = 0
                 result = _measure(worker, cell, repeat, prepared, folder, tell)
@@ -85,7 +86,23 @@ def _load(worker: Worker, cell: Cell, prepared: Prepared, tell) -> dict:
         cpu_threads=scenario.cpu_threads,
         allow_reference=scenario.kernels.allow_reference,
         implementation=scenario.kernels.implementation,
+        **_more_for_others(cell, prepared),
     )
+
+
+def _more_for_others(cell: Cell, prepared: Prepared) -> dict:
+    """What a backend is told that is not the native one in process: its own spec, and the sizes to start an engine with."""
+    spec = find_spec(prepared.scenario, cell.backend)
+    if spec is None or (spec.kind == "native" and not spec.is_served):
+        return {}
+    slots, context = largest_need(prepared.scenario)
+    return {
+        "backend": spec.model_dump(mode="json"),
+        "slots": slots,
+        "context": context,
+        "load_timeout_s": prepared.scenario.limits.load_timeout_s,
+        "first_kind": "heldout" if cell.is_quality else "requests",
+    }
 
 
 def _measure(worker: Worker, cell: Cell, repeat: int, prepared: Prepared, folder: str, tell) -> dict:

@@ -5,9 +5,10 @@ Whatever is wrong with the scenario or a checkpoint is raised from here as Scena
 """
 
 import fnmatch
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from harness import plan as planning
+from harness.backends.others import other_facts
 from harness.device import Device
 from harness.errors import ScenarioError, UsageError
 from harness.models import ModelSource, resolve
@@ -28,7 +29,15 @@ class Prepared:
     device: Device
     sources: dict[str, ModelSource]
     facts: dict[tuple[str, str], Facts]
+    """Of the native backend, by (model, precision id)."""
     plan: Plan
+    backend_facts: dict[tuple[str, str, str], Facts] = field(default_factory=dict)
+    """Of the other backends, by (backend, model, precision id)."""
+
+    def facts_of(self, cell: Cell) -> Facts:
+        """What the cell's backend says of its model and precision."""
+        own = self.backend_facts.get((cell.backend, cell.model, cell.precision.id))
+        return own or self.facts[(cell.model, cell.precision.id)]
 
 
 def prepare(scenario: Scenario, device: Device, *, only: str | None = None) -> Prepared:
@@ -37,8 +46,21 @@ def prepare(scenario: Scenario, device: Device, *, only: str | None = None) -> P
     sources = {model.name: resolve(model, scenario.place("models", index)) for index, model in enumerate(scenario.models)}
     planning.check_lengths(scenario, sources)
     facts = _ask_facts(scenario, device, sources)
-    plan = planning.make_plan(scenario, device, sources, facts)
-    return Prepared(scenario, device, sources, facts, plan if wanted is None else _filtered(plan, wanted, only))
+    others = _other_facts(scenario, device, sources, facts)
+    plan = planning.make_plan(scenario, device, sources, facts, others)
+    plan = plan if wanted is None else _filtered(plan, wanted, only)
+    return Prepared(scenario, device, sources, facts, plan, others)
+
+
+def _other_facts(scenario: Scenario, device: Device, sources, facts) -> dict[tuple[str, str, str], Facts]:
+    """What backends beside the native one say, without starting them."""
+    return {
+        (backend.name, name, precision.id): other_facts(backend, source, precision, device, facts[(name, precision.id)])
+        for backend in scenario.backends
+        if backend.kind != "native" or backend.is_served
+        for name, source in sources.items()
+        for precision in all_precisions(scenario)
+    }
 
 
 def _ask_facts(scenario: Scenario, device: Device, sources) -> dict[tuple[str, str], Facts]:

@@ -27,7 +27,7 @@ def workload_block(cell: Cell) -> dict:
 def make_record(measurement: Measurement, prepared: Prepared, *, started_utc: str, duration_s: float) -> dict:
     """One record. A failed one carries the error and no metric."""
     cell = measurement.cell
-    facts = prepared.facts[(cell.model, cell.precision.id)]
+    facts = prepared.facts_of(cell)
     loaded, result, failure = measurement.loaded or {}, measurement.result or {}, measurement.failure
     error = None if failure is None else {"kind": failure.kind, "message": str(failure)}
     failed = {"state": "INVALID", "reasons": [{"code": "failed", "message": str(failure)}]}
@@ -51,6 +51,9 @@ def make_record(measurement: Measurement, prepared: Prepared, *, started_utc: st
         "metrics": result.get("metrics", {}),
         "experts": result.get("experts"),
         "samples": result.get("samples", {}),
+        "engine": loaded.get("engine"),
+        "load": result.get("load"),
+        "sweep": result.get("sweep"),
     }
 
 

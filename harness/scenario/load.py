@@ -68,9 +68,34 @@ def _with_absolute_paths(scenario: Scenario, path: Path, positions: Positions) -
                 )
             model = model.model_copy(update={"path": str(folder)})
         models.append(model)
-    if problems:
-        raise ScenarioError(problems)
-    return scenario.model_copy(update={"models": models}).with_positions(positions)
+    workloads, missing = _with_absolute_sources(scenario, path, positions)
+    if problems or missing:
+        raise ScenarioError(problems + missing)
+    return scenario.model_copy(update={"models": models, "workloads": workloads}).with_positions(positions)
+
+
+def _with_absolute_sources(scenario: Scenario, path: Path, positions: Positions) -> tuple[list, list[str]]:
+    """(workloads whose traces and conversations have absolute paths, a line for each file that is not there)."""
+    problems, workloads = [], []
+    for index, workload in enumerate(scenario.workloads):
+        if workload.source.kind != "text":
+            file = _find_file(path.parent, workload.source.path)
+            if file is None:
+                key = ("workloads", index, "source", "path")
+                rule = f"no file at {workload.source.path!r}; the path is relative to the scenario file"
+                problems.append(f"{positions.place(key)}: {show_path(key)}: {rule}")
+            source = workload.source.model_copy(update={"path": str(file)})
+            workload = workload.model_copy(update={"source": source})
+        workloads.append(workload)
+    return workloads, problems
+
+
+def _find_file(base: Path, path: str) -> Path | None:
+    try:
+        file = (base / Path(path).expanduser()).resolve()
+        return file if file.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # as for a checkpoint's path
+        return None
 
 
 def _find_checkpoint(base: Path, path: str) -> Path | None:

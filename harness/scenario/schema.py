@@ -6,12 +6,16 @@ context, is the GPU here) are `harness.plan`'s. `scenarios/schema.json` is gener
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from harness.implementations import NAMES
 from harness.precisions import ACTIVATIONS, METHODS
 from harness.scenario.arrival import ArrivalSpec
+from harness.scenario.backends import BackendSpec, NativeBackendSpec, server_problems
+from harness.scenario.lengths import OutputLength, PromptLength
+from harness.scenario.lengths import bounds as length_bounds
 from harness.scenario.positions import Positions, show_path
+from harness.scenario.source import TRACES, SharedPrefixSpec, SloSpec, SourceSpec, TextSource
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
@@ -72,15 +76,37 @@ class SamplingSpec(Spec):
 
 
 class WorkloadSpec(Spec):
-    """Requests with fixed prompt and output lengths, and when they arrive."""
+    """Requests: where their prompts come from, how long they are, and when they arrive."""
 
     name: Name
-    prompt_tokens: PositiveInt
-    output_tokens: int = Field(gt=1, description="At least 2, so that a time per output token exists")
-    num_requests: int = Field(gt=0, le=1_000_000)
+    source: SourceSpec = TextSource()
+    prompt_tokens: PromptLength | None = Field(None, description="A number or a distribution; a trace brings its own")
+    output_tokens: OutputLength | None = Field(
+        None, description="As prompt_tokens; at least 2, so that a time per output token exists"
+    )
+    shared_prefix: SharedPrefixSpec | None = None
+    num_requests: int = Field(gt=0, le=1_000_000, description="Of a trace: at most so many")
     arrival: ArrivalSpec
     sampling: SamplingSpec = SamplingSpec()
     warmup_requests: int | None = Field(None, ge=0, description="Default: 2 x concurrency, at most num_requests")
+    slo: SloSpec | None = None
+    max_failed_pct: float = Field(1.0, ge=0, le=100, description="More failed requests than this make the record INVALID")
+
+    @model_validator(mode="after")
+    def _parts_fit(self):
+        is_text, is_trace = self.source.kind == "text", self.source.kind in TRACES
+        for key in ("prompt_tokens", "output_tokens"):
+            if is_text and getattr(self, key) is None:
+                raise ValueError(f"{key} is required, and missing: only a trace or conversations bring lengths of their own")
+        if self.source.kind == "sharegpt" and self.prompt_tokens is not None:
+            raise ValueError("prompt_tokens cannot be set beside sharegpt: its prompts are whole; remove it")
+        if self.output_tokens is not None and length_bounds(self.output_tokens)[0] < 2:
+            raise ValueError("output_tokens must be at least 2 in every draw, so that a time per output token exists")
+        if self.arrival.kind == "trace" and not is_trace:
+            raise ValueError(f"arrival kind 'trace' needs a `source` with times (allowed: {', '.join(TRACES)})")
+        if self.arrival.kind == "sweep" and self.slo is None:
+            raise ValueError("arrival kind 'sweep' needs `slo`: it looks for the highest rate that meets it")
+        return self
 
 
 class QualitySpec(Spec):
@@ -117,7 +143,7 @@ class Scenario(Spec):
     description: str = ""
     models: list[ModelSpec] = Field(min_length=1)
     targets: list[Literal[TARGETS]] = Field(["any"], min_length=1)
-    backends: list[Literal["native"]] = Field(["native"], min_length=1)
+    backends: list[BackendSpec] = Field([NativeBackendSpec(kind="native")], min_length=1)
     precisions: list[PrecisionSpec] = Field(min_length=1)
     workloads: list[WorkloadSpec] = []
     quality: QualitySpec | None = None
@@ -146,6 +172,12 @@ class Scenario(Spec):
         """`- pocket-mixtral` stands for `- {name: pocket-mixtral}`."""
         return _expand(value, key="name")
 
+    @field_validator("backends", mode="before")
+    @classmethod
+    def _backend_by_kind(cls, value: Any) -> Any:
+        """`- vllm` stands for `- {kind: vllm}`."""
+        return _expand(value, key="kind")
+
     @field_validator("precisions", mode="before")
     @classmethod
     def _precision_by_weights(cls, value: Any) -> Any:
@@ -159,10 +191,18 @@ class Scenario(Spec):
         for key, names in (
             ("models", [m.name for m in self.models]),
             ("workloads", [w.name for w in self.workloads]),
+            ("backends", [b.name for b in self.backends]),
         ):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
                 raise ValueError(f"{key}: name {repeated[0]!r} is used twice; records are told apart by name")
         if any(w.name == HELDOUT for w in self.workloads):
             raise ValueError(f"workloads: the name {HELDOUT!r} belongs to the quality measurement; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _servers_serve_one(self):
+        problems = server_problems(self.backends, [m.name for m in self.models], len(self.precisions))
+        if problems:
+            raise ValueError(problems[0])
         return self

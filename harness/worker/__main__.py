@@ -14,7 +14,7 @@ import time
 import traceback
 
 from harness.backends import open_backend
-from harness.errors import HarnessError, ScenarioError, StorageError
+from harness.errors import HarnessError, ScenarioError, StorageError, WorkerError
 from harness.worker import protocol
 
 PROGRESS_INTERVAL_S = 0.2
@@ -55,6 +55,8 @@ def main() -> None:
             with contextlib.suppress(OSError):  # the log is a file, and the disk may be full
                 traceback.print_exc()
             protocol.send(answers, describe(error, backend))
+    if hasattr(backend, "close"):
+        backend.close()
 
 
 def _end_with(parent: int) -> None:
@@ -77,6 +79,8 @@ def describe(error: Exception, backend) -> dict:
 
 
 def _kind(error: Exception) -> str:
+    if isinstance(error, WorkerError):  # of a process that the backend itself started
+        return error.kind
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return StorageError.__name__
     return "out_of_memory" if _is_out_of_memory(error) else type(error).__name__

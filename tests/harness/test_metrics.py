@@ -31,11 +31,27 @@ WEIGHT_CAUSES = [
     "router_bytes",
     "norm_bytes",
 ]
+SERVING = [
+    *(
+        f"{statistic}_{wait}_ms"
+        for statistic in ("mean", "median", "std", "p50", "p90", "p95", "p99")
+        for wait in ("queue", "send_lag", "connect", "loop_lag")
+    ),
+    *(f"p99.9_{latency}_ms" for latency in ("ttft", "tpot", "itl", "e2el")),
+    *(f"steady_{statistic}_{latency}_ms" for statistic in ("median", "p99") for latency in ("ttft", "tpot", "itl", "e2el")),
+]
+GOOD = ["steady_output_throughput", "steady_request_throughput", "request_goodput", "slo_attainment_pct"]
+GOOD += ["max_slo_rate", "knee_rate"]
+AGREEMENT = ["greedy_agreement_pct", "identical_outputs_pct"]
+CLIENT = ["failed_pct", "client_cpu_pct", "client_parse_us", "client_peak_rss_bytes"]
 MEMORY = [*WEIGHT_CAUSES, "weight_bytes", "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes"]
 
 # Checked in order; the first that ends the name holds.
 UNIT_BY_SUFFIX = {
     "request_throughput": "requests/s",
+    "request_goodput": "requests/s",
+    "_rate": "requests/s",
+    "_us": "us",
     "_throughput": "tokens/s",
     "_ms": "ms",
     "_bytes": "bytes",
@@ -48,7 +64,8 @@ UNIT_BY_SUFFIX = {
 
 
 def test_exactly_the_names_that_records_use():
-    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *QUALITY, *CHANGE, *MEMORY}
+    serving = {*SERVING, *GOOD, *CLIENT, "offered_rate"}
+    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *QUALITY, *CHANGE, *MEMORY, *AGREEMENT, *serving}
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -61,10 +78,10 @@ def test_unit_fits_the_suffix_and_all_is_said(name):
 
 
 def test_direction_by_family():
-    assert {METRICS[name].direction for name in [*THROUGHPUT, "top1_agreement_pct"]} == {"higher"}
-    lower = [*LATENCY, *MEMORY, "perplexity", "bits_per_byte", "mean_nll_nats", "mean_kl_nats", CHANGE[0]]
+    assert {METRICS[name].direction for name in [*THROUGHPUT, *GOOD, *AGREEMENT, "top1_agreement_pct"]} == {"higher"}
+    lower = [*LATENCY, *MEMORY, *SERVING, *CLIENT, "perplexity", "bits_per_byte", "mean_nll_nats", "mean_kl_nats", CHANGE[0]]
     assert {METRICS[name].direction for name in lower} == {"lower"}
-    assert {METRICS[name].direction for name in [*CHANGE[1:], "num_scored_tokens"]} == {"none"}
+    assert {METRICS[name].direction for name in [*CHANGE[1:], "num_scored_tokens", "offered_rate"]} == {"none"}
 
 
 def test_weight_bytes_is_the_sum_of_its_causes():

@@ -7,6 +7,7 @@ show.
 
 from collections.abc import Sequence
 
+from harness.quality import NATIVE
 from harness.report.cells import REFERENCE_SPEED, MeasuredCell, short_target
 from harness.report.grid import Entry, Footnotes, Group, Table, spread, table
 from harness.report.numbers import DASH, change_decimals, grouped, quantity, signed, significant
@@ -84,7 +85,7 @@ def change_entry(variant: Variant, notes: Footnotes) -> Entry:
     """Perplexity change with its interval; BF16 is the baseline and shows its perplexity."""
     absolute = variant.quality("perplexity")
     known = absolute.median is not None
-    if variant.is_baseline and known:
+    if variant.is_baseline and known and not is_held_against_native(variant):
         return Entry("baseline", detail=f"perplexity {significant(absolute.median, 4)}", tone="muted")
     change = variant.quality("perplexity_change_pct")
     if change.median is None:
@@ -94,6 +95,11 @@ def change_entry(variant: Variant, notes: Footnotes) -> Entry:
     interval = "" if low is None or high is None else f"95 %: {signed(low, decimals)} to {signed(high, decimals)}, "
     tokens = variant.quality("num_scored_tokens").median or change.num_samples
     return Entry(signed(change.median, decimals), "%", f"{interval}n = {grouped(tokens)} tokens")
+
+
+def is_held_against_native(variant: Variant) -> bool:
+    """Whether this is another backend's BF16, which native's BF16 is the baseline of."""
+    return variant.head.backend != NATIVE and variant.quality("perplexity_change_pct").median is not None
 
 
 def implementation_entry(cell: MeasuredCell) -> Entry:

@@ -1,0 +1,124 @@
+"""vLLM as a backend of the harness, driven directly: loads one (model, precision) in its own process, measures cells.
+
+Lives in a harness worker like the native backend and answers the same commands. The engine that scores with routed experts
+is another one than the engine whose speed is taken: returning them costs time in every step.
+"""
+
+from pathlib import Path
+
+from fp4moe.errors import CheckpointError, FormatError
+from fp4moe.precision import Precision
+from harness.backends.native_checks import read_config, read_text
+from harness.backends.vllm import environment, quality, speed
+from harness.backends.vllm.decided import engine_block, implementation_rows
+from harness.backends.vllm.engine import Engine, Sizes
+from harness.backends.vllm.facts import layout_of
+from harness.backends.vllm.memory import memory_metrics
+from harness.backends.vllm.stored import StoredModel
+from harness.backends.vllm.weights import VllmWeights, prepare
+from harness.errors import WorkerError
+from harness.models import ModelSource
+from harness.scenario.backends import VllmBackendSpec
+from harness.workload.sweep import is_sweep, measure_sweep
+
+
+class VllmBackend:
+    """Holds one engine between commands."""
+
+    def __init__(self) -> None:
+        self.source: ModelSource | None = None
+        self.sizes: Sizes | None = None
+        self.on_cpu = True
+        self._engine: Engine | None = None
+        self._spec: VllmBackendSpec | None = None
+        self._found: environment.VllmEnvironment | None = None
+        self._weights: VllmWeights | None = None
+        self._precision: Precision | None = None
+        self._text: tuple | None = None
+
+    def is_input_error(self, error: Exception) -> bool:
+        """Whether the fault lies in what the user gave."""
+        return isinstance(error, CheckpointError | FormatError)
+
+    def load(
+        self,
+        *,
+        backend,
+        source,
+        precision,
+        torch_device,
+        seed,
+        cpu_threads,
+        slots,
+        context,
+        load_timeout_s,
+        first_kind,
+        progress,
+        **_,
+    ) -> dict:
+        """Write the weights that vLLM will load, start it, and say what it decided."""
+        self._spec, self.source = VllmBackendSpec.model_validate(backend), ModelSource(**source)
+        self._precision, self.on_cpu = Precision(**precision), torch_device == "cpu"
+        # A window of the held-out text is scored with one token generated after it.
+        longest = min(context + 1, self.source.max_positions)
+        self.sizes = Sizes(max(1, slots), longest, seed, cpu_threads, load_timeout_s)
+        self._found, missing = environment.find(self._spec)
+        if self._found is None:
+            raise WorkerError("no_vllm", missing)
+        layout = layout_of(self._precision, self._spec)
+        self._weights = prepare(self.source, self._precision, layout, lambda done, total: progress(done, total, "exporting"))
+        engine = self._engine_for(first_kind, progress)
+        return {
+            "implementation": implementation_rows(engine.decisions, engine.described["layers"]),
+            "check": None,
+            "weights": self._weights.block(self.source.weights),
+            "engine": engine_block(engine.decisions, engine.described, engine.args),
+        }
+
+    def measure(self, *, cell, folder, seed, progress) -> dict:
+        """One repeat of one cell."""
+        if is_sweep(cell):
+            return measure_sweep(cell, lambda one: self.measure(cell=one, folder=folder, seed=seed, progress=progress))
+        engine = self._engine_for(cell["kind"], progress)
+        if cell["kind"] == "heldout":
+            result = quality.measure(self, engine, cell=cell, folder=Path(folder), progress=progress)
+        else:
+            result = speed.measure(self, engine, cell=cell, folder=Path(folder), seed=seed, progress=progress)
+        stored_bytes = sum(self.stored().memory_bytes().values())
+        result["metrics"] |= memory_metrics(engine.described, self.source, stored_bytes)
+        return result
+
+    def close(self) -> None:
+        """End vLLM."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = None
+
+    def text(self):
+        """(token ids, bytes a token) of the held-out text; None for random weights."""
+        if self._text is None:
+            self._text = read_text(self.source)
+        return self._text
+
+    def stored(self) -> StoredModel:
+        """The model in this precision, as stored."""
+        return StoredModel(read_config(self.source), self._precision)
+
+    def _engine_for(self, kind: str, progress) -> Engine:
+        """The engine at hand where it fits, else a new one: with routing for quality, without for speed."""
+        wants_routing = self._spec.routing and kind == "heldout"
+        if self._engine is not None:
+            has_routing = self._engine.described["routing_refused"] is None
+            if has_routing == wants_routing or (wants_routing and self._engine.described["routing_refused"] != "not asked for"):
+                return self._engine
+            self.close()
+        self._engine = Engine.start(
+            self._found,
+            self._spec,
+            self._weights,
+            self.sizes,
+            on_cpu=self.on_cpu,
+            wants_routing=wants_routing,
+            progress=progress,
+        )
+        return self._engine
