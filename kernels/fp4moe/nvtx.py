@@ -18,7 +18,7 @@ DOMAIN = "fp4moe"
 CALLBACKS, VERSION_INFO = 1, 3  # NvtxExportTableID
 MODULE_SIZES = {1: 16, 2: 9, 3: 15, 4: 7, 5: 16, 6: 7}  # NvtxCallbackModule -> its number of callbacks, id 0 included
 CORE2 = 5
-PUSH, POP, CREATE_DOMAIN, INITIALIZE = 4, 5, 12, 15  # NvtxCallbackIdCore2
+START, END, PUSH, POP, CREATE_DOMAIN, INITIALIZE = 2, 3, 4, 5, 12, 15  # NvtxCallbackIdCore2
 API_VERSION = 3
 ASCII_MESSAGE, NO_PAYLOAD, INT64, DOUBLE = 1, 0, 2, 3
 
@@ -26,6 +26,8 @@ _GetTable = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c
 _SetVersion = ctypes.CFUNCTYPE(None, ctypes.c_uint32)
 _Export = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
 _Push = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_Start = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p)
+_End = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
 _Pop = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _CreateDomain = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)
 _Initialize = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -103,11 +105,26 @@ def _addresses(slots: Any) -> Any:
 class Nvtx:
     """A sink for `ranges`; about 2 us a range under nsys, less under a tool that only counts."""
 
-    def __init__(self, push: Any, pop: Any, domain: int) -> None:
-        self._push, self._pop, self._domain = push, pop, domain
+    def __init__(self, client: _Client, domain: int) -> None:
+        self._push, self._pop = client.function(PUSH, _Push), client.function(POP, _Pop)
+        self._start, self._end = client.function(START, _Start), client.function(END, _End)
+        self._domain = domain
         self._attributes: dict[str, tuple[_Attributes, int]] = {}
 
     def push(self, name: str, payload: dict[str, Any]) -> None:
+        self._push(self._domain, self._filled(name, payload))
+
+    def pop(self, token: None) -> None:
+        self._pop(self._domain)
+
+    def start(self, name: str, payload: dict[str, Any]) -> int:
+        return self._start(self._domain, self._filled(name, payload))
+
+    def end(self, token: int) -> None:
+        self._end(self._domain, token)
+
+    def _filled(self, name: str, payload: dict[str, Any]) -> int:
+        """The address of the name's attributes with this payload; the tool copies them during the call."""
         attributes, address = self._attributes.get(name) or self._new(name)
         number = next((value for value in payload.values() if isinstance(value, int | float)), None)
         if number is None:
@@ -116,10 +133,7 @@ class Nvtx:
             attributes.payload_type, attributes.payload.int64 = INT64, number
         else:
             attributes.payload_type, attributes.payload.double = DOUBLE, number
-        self._push(self._domain, address)
-
-    def pop(self, token: None) -> None:
-        self._pop(self._domain)
+        return address
 
     def _new(self, name: str) -> tuple[_Attributes, int]:
         attributes = _Attributes(API_VERSION, ctypes.sizeof(_Attributes))
@@ -149,8 +163,7 @@ def open_nvtx() -> tuple[Nvtx | None, str]:
     start = client.function(INITIALIZE, _Initialize)
     if start is not None:
         start(None)
-    push, pop = client.function(PUSH, _Push), client.function(POP, _Pop)
     create = client.function(CREATE_DOMAIN, _CreateDomain)
-    if push is None or pop is None or create is None:
+    if create is None or any(client.function(callback, _Pop) is None for callback in (START, END, PUSH, POP)):
         return None, f"{path}: takes no ranges in domains"
-    return Nvtx(push, pop, create(DOMAIN.encode())), path
+    return Nvtx(client, create(DOMAIN.encode())), path
