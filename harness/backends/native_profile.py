@@ -16,7 +16,7 @@ import torch
 
 from fp4moe import nvtx, ranges
 from fp4moe.runtime import Engine, RoutingRecorder
-from harness.backends import native_speed
+from harness.backends import model_facts, native_speed
 from harness.backends.watched import Watched
 from harness.collect import tables
 from harness.errors import ProfileError
@@ -40,12 +40,14 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
     sink, tool = nvtx.open_nvtx() if "nvtx" in passes else (None, "not asked for")
     if "nvtx" in passes and sink is None:
         raise ProfileError(f"NVTX: {tool}; this process was to be profiled and is not")
-    done = []
+    done, routing = [], None
     for index, name in enumerate(passes):
         progress(index, len(passes), f"pass {name}")
         serve = _Pass(backend, spec, planned, seed, RunWriter(folder), f"{cell['stem']}-{name}{index}")
         done.append({"name": name} | getattr(serve, f"run_{name}")(*([sink] if name == "nvtx" else [])))
-    return {"passes": done, "nvtx": tool, "device": backend.model.device.type}
+        routing = serve.routing or routing
+    facts = model_facts.facts(backend, spec, routing) if routing else None
+    return {"passes": done, "nvtx": tool, "device": backend.model.device.type, "facts": facts}
 
 
 class _Pass:
@@ -54,6 +56,7 @@ class _Pass:
     def __init__(self, backend, spec: WorkloadSpec, planned: list, seed: int, writer: RunWriter, stem: str) -> None:
         self._backend, self._spec, self._planned, self._seed = backend, spec, planned, seed
         self._writer, self._stem = writer, stem
+        self.routing: dict | None = None
 
     def run_off(self) -> dict:
         return self._timed(self._serve()[1])
@@ -62,6 +65,7 @@ class _Pass:
         with ranges.collected() as collector:
             recorder, steps, requests = self._serve()
         num_experts, routing = self._backend.model.config.num_experts, recorder.arrays()
+        self.routing = routing
         stored = native_speed._store(self._writer, self._stem, requests, steps, routing, num_experts=num_experts)
         rows = [_row(ended) for ended in collector.ended]
         stored["ranges"] = self._writer.store(

@@ -18,6 +18,10 @@ COMMANDS = {
         "Show the cells of a scenario and what is dropped and why; run nothing.",
     ),
     "report": ("harness.cli.report:report", "Write HTML, Markdown and plots from one run or several."),
+    "profile": (
+        "harness.cli.profile:profile",
+        "Show where the time of a scenario's cells goes, range by range, under nsys and the torch profiler.",
+    ),
     "kernels": (
         "harness.cli.kernels:kernels",
         "Show which kernels exist, which is taken on a GPU and why; time them and tune the choice.",

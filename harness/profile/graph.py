@@ -70,4 +70,7 @@ def _middle(names: list[str], part: list[str]) -> int | None:
 
 
 def _holds(step: Node, node: Node) -> bool:
-    return step.span.thread == node.span.thread and step.span.start_ns <= node.span.start_ns <= node.span.end_ns <= step.span.end_ns
+    return (
+        step.span.thread == node.span.thread
+        and step.span.start_ns <= node.span.start_ns <= node.span.end_ns <= step.span.end_ns
+    )

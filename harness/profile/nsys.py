@@ -147,10 +147,16 @@ def export(nsys: Nsys, folder: Path, ended: Finished) -> Path:
     log = folder / "nsys-import.log"
     if not report.is_file() and raw.is_file():
         if nsys.importer is None:
-            raise ProfileError(f"nsys left {raw.name} and no QdstrmImporter was found beside {nsys.path}: install its host part")
-        run_bounded([nsys.importer, "-i", str(raw), "-o", str(report)], log=log, timeout_s=IMPORT_TIMEOUT_S, what="QdstrmImporter")
+            raise ProfileError(
+                f"nsys left {raw.name} and no QdstrmImporter was found beside {nsys.path}: install its host part"
+            )
+        run_bounded(
+            [nsys.importer, "-i", str(raw), "-o", str(report)], log=log, timeout_s=IMPORT_TIMEOUT_S, what="QdstrmImporter"
+        )
     if not report.is_file():
-        raise ProfileError(f"nsys left no report (exit code {ended.code}). {tail(log if raw.is_file() else folder / 'nsys.log')}")
+        raise ProfileError(
+            f"nsys left no report (exit code {ended.code}). {tail(log if raw.is_file() else folder / 'nsys.log')}"
+        )
     command = [nsys.path, "export", "--type=sqlite", "--force-overwrite=true", f"--output={out}", str(report)]
     run_bounded(command, log=log, timeout_s=IMPORT_TIMEOUT_S, what="nsys export")
     if not out.is_file():

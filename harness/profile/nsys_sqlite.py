@@ -30,12 +30,18 @@ class Export:
             self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
             rows = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             self.columns = {name: self._columns_of(name) for (name,) in rows}
-            self.strings = dict(self._connection.execute("SELECT id, value FROM StringIds")) if "StringIds" in self.columns else {}
+            self.strings = (
+                dict(self._connection.execute("SELECT id, value FROM StringIds")) if "StringIds" in self.columns else {}
+            )
         except sqlite3.Error as error:
             raise ProfileError(f"{path}: cannot be read as an nsys export ({error}); export the report again") from None
-        if "NVTX_EVENTS" not in self.columns and not any(name in self.columns for name in ("StringIds", "TARGET_INFO_SYSTEM_ENV")):
+        if "NVTX_EVENTS" not in self.columns and not any(
+            name in self.columns for name in ("StringIds", "TARGET_INFO_SYSTEM_ENV")
+        ):
             found = ", ".join(sorted(self.columns)[:5]) or "none"
-            raise ProfileError(f"{path}: is not an nsys export (tables found: {found}); give one made by `nsys export -t sqlite`")
+            raise ProfileError(
+                f"{path}: is not an nsys export (tables found: {found}); give one made by `nsys export -t sqlite`"
+            )
 
     def rows(self, table: str, wanted: tuple[str, ...]) -> Iterator[dict]:
         """Rows of a table as dictionaries; a column that this version lacks is None."""

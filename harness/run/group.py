@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from harness.errors import ScenarioError, WorkerError
 from harness.plan import Cell
 from harness.run.prepare import Prepared
+from harness.run.telemetry import add_telemetry, watched
 from harness.worker.client import Worker
 
 MAX_LOAD_FAILURES = 2
@@ -54,7 +55,10 @@ def measure_group(
                     worker = Worker(cell.backend)
                     loaded = _load(worker, cell, prepared, tell)
                     load_failures = 0
-                result = _measure(worker, cell, repeat, prepared, folder, tell)
+                with watched(worker, prepared) as sampler:
+                    result = _measure(worker, cell, repeat, prepared, folder, tell)
+                stem, closed = sample_stem(cell, repeat), _is_closed(cell)
+                add_telemetry(result, sampler.telemetry, prepared, folder=folder, stem=stem, never_waits=closed)
             except (WorkerError, ScenarioError) as error:
                 failure = error if isinstance(error, WorkerError) else WorkerError("bad_input", str(error))
                 load_failures += loaded is None
@@ -73,19 +77,22 @@ def measure_group(
 
 
 def _load(worker: Worker, cell: Cell, prepared: Prepared, tell) -> dict:
+    timeout_s = prepared.scenario.limits.load_timeout_s
+    return worker.ask("load", timeout_s=timeout_s, progress=tell, **load_arguments(cell, prepared))
+
+
+def load_arguments(cell: Cell, prepared: Prepared) -> dict:
+    """What a backend's `load` is told for a cell's group."""
     scenario = prepared.scenario
-    return worker.ask(
-        "load",
-        timeout_s=scenario.limits.load_timeout_s,
-        progress=tell,
-        source=asdict(prepared.sources[cell.model]),
-        precision=asdict(cell.precision),
-        torch_device=prepared.device.torch_device,
-        seed=scenario.seed,
-        cpu_threads=scenario.cpu_threads,
-        allow_reference=scenario.kernels.allow_reference,
-        implementation=scenario.kernels.implementation,
-    )
+    return {
+        "source": asdict(prepared.sources[cell.model]),
+        "precision": asdict(cell.precision),
+        "torch_device": prepared.device.torch_device,
+        "seed": scenario.seed,
+        "cpu_threads": scenario.cpu_threads,
+        "allow_reference": scenario.kernels.allow_reference,
+        "implementation": scenario.kernels.implementation,
+    }
 
 
 def _measure(worker: Worker, cell: Cell, repeat: int, prepared: Prepared, folder: str, tell) -> dict:
@@ -103,6 +110,10 @@ def _measure(worker: Worker, cell: Cell, repeat: int, prepared: Prepared, folder
         folder=folder,
         seed=prepared.scenario.seed,
     )
+
+
+def _is_closed(cell: Cell) -> bool:
+    return not cell.is_quality and cell.workload.arrival.kind == "closed"
 
 
 def sample_stem(cell: Cell, repeat: int) -> str:

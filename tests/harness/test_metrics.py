@@ -33,6 +33,22 @@ WEIGHT_CAUSES = [
 ]
 MEMORY = [*WEIGHT_CAUSES, "weight_bytes", "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes"]
 
+TELEMETRY = [
+    "mean_power_w",
+    "gpu_energy_joules",
+    "joules_per_token",
+    "tokens_per_joule",
+    "mean_gpu_utilization_pct",
+    "utilization_x_throughput",
+    "median_sm_clock_mhz",
+    "min_sm_clock_mhz",
+    "median_memory_clock_mhz",
+    "max_temperature_c",
+    "throttled_pct",
+    "peak_device_memory_bytes",
+    "mean_cpu_utilization_pct",
+]
+
 # Checked in order; the first that ends the name holds.
 UNIT_BY_SUFFIX = {
     "request_throughput": "requests/s",
@@ -44,11 +60,17 @@ UNIT_BY_SUFFIX = {
     "_tokens": "tokens",
     "bits_per_byte": "bits/byte",
     "perplexity": "1",
+    "joules_per_token": "J/token",
+    "tokens_per_joule": "tokens/J",
+    "_joules": "J",
+    "_w": "W",
+    "_mhz": "MHz",
+    "_c": "degC",
 }
 
 
 def test_exactly_the_names_that_records_use():
-    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *QUALITY, *CHANGE, *MEMORY}
+    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *QUALITY, *CHANGE, *MEMORY, *TELEMETRY}
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -1,0 +1,35 @@
+"""What a loaded model must read and compute, for the roofline: sizes, stored bytes, measured ceilings.
+
+In: a loaded backend, the times of its steps. Out: plain data. Ceilings are measured in this process, on this device.
+"""
+
+from harness.backends.native_speed import experts_hit_by_layer
+from harness.kernel_bench import ceilings
+
+
+def facts(backend, spec, routing: dict | None) -> dict:
+    """`routing`: the arrays of a pass; experts hit a decode step are counted by layer."""
+    config, memory = backend.model.config, backend.model.memory_bytes()
+    experts = sum(memory[f"expert_{part}"] for part in ("codes", "scales", "tensor_scales"))
+    activations = backend.model.precision.activations
+    found = ceilings.measure(backend.model.device)
+    return {
+        "num_layers": config.num_layers,
+        "num_experts": config.num_experts,
+        "top_k": config.top_k,
+        "hidden": config.hidden_size,
+        "intermediate": config.intermediate_size,
+        "vocab": config.vocab_size,
+        "heads": config.num_heads,
+        "kv_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "expert_bytes": experts / (config.num_layers * config.num_experts),
+        "attention_bytes": memory["attention"] / config.num_layers,
+        "head_bytes": config.vocab_size * config.hidden_size * 2,
+        "router_bytes": memory["router"] / config.num_layers,
+        "kv_bytes_per_value": 2,
+        "mean_context": spec.prompt_tokens + spec.output_tokens / 2,
+        "experts_hit": None if routing is None else experts_hit_by_layer(routing, config.num_experts),
+        "product_kind": found.product_kind(activations),
+        "ceilings": found.to_json(),
+    }
