@@ -4,13 +4,14 @@ In: runs, measured cells, variants. Out: Section, each with what could not be dr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
 from harness.report.tables import definitions, detail, experts, kernels, provenance, verdicts
+from harness.report.timeline import Timeline, timelines
 from harness.report.variants import Variant
 
 MEMORY_INTRO = (
@@ -36,6 +37,7 @@ class Section:
     skipped: tuple[Skipped, ...] = ()
     texts: tuple[tuple[str, str], ...] = ()  # (summary, preformatted text)
     intro_is_all: bool = False  # there is nothing but the intro, and it is to be shown
+    timelines: tuple[Timeline, ...] = ()  # HTML only: they are drawn by a script
 
     @property
     def folds_plots(self) -> bool:
@@ -46,14 +48,13 @@ class Section:
 def all_sections(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> tuple[Section, ...]:
     """Every section that has something to show."""
     parts = [*_figures(cells, everyone), *_verdicts(runs, cells), _definitions(cells), _provenance(runs)]
-    return tuple(part for part in parts if part.plots or part.tables or part.skipped or part.intro_is_all)
+    return tuple(part for part in parts if part.plots or part.tables or part.skipped or part.intro_is_all or part.timelines)
 
 
 def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list[Section]:
     drawn = draw_all(everyone)
     is_reference = any(cell.is_reference for cell in cells)
     speed = REFERENCE_INTRO if is_reference else "Output tokens a second, time to first token, latency."
-    timeline = "One repeat of each request workload, request by request."
     usage = "How evenly the router uses its experts, and how often a cache of experts would hit."
     memory = drawn["memory"] + drawn["quality"]
     quality = detail.quality_table(everyone), detail.memory_table(everyone)
@@ -61,9 +62,17 @@ def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list
     return [
         _section("memory-quality", "Memory and quality", MEMORY_INTRO, memory, *quality),
         _section("speed", "Speed", speed, drawn["speed"], detail.speed_table(everyone)),
-        _section("timeline", "Requests over time", timeline, drawn["timeline"]),
+        _timeline_section(cells, drawn["timeline"]),
         _section("experts", "Experts", usage, drawn["experts"], *routing),
     ]
+
+
+def _timeline_section(cells: Sequence[MeasuredCell], drawn: Sequence[Plot | Skipped]) -> Section:
+    """Pictures of every cell, and the zoomable ones of the first few."""
+    intro = "One repeat of each request workload, request by request: phases, telemetry and experts hit on one clock."
+    found, note = timelines(cells)
+    section = _section("timeline", "Requests over time", f"{intro} {note}".strip(), drawn)
+    return replace(section, timelines=found)
 
 
 def _verdicts(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell]) -> list[Section]:
