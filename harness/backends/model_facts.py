@@ -3,12 +3,12 @@
 In: a loaded backend, the times of its steps. Out: plain data. Ceilings are measured in this process, on this device.
 """
 
-from harness.backends.native_speed import experts_hit_by_layer
+from harness.backends.native_speed import DECODE_PHASE, experts_hit_by_layer
 from harness.kernel_bench import ceilings
 
 
-def facts(backend, spec, routing: dict | None) -> dict:
-    """`routing`: the arrays of a pass; experts hit a decode step are counted by layer."""
+def facts(backend, routing: dict, *, mean_context: float) -> dict:
+    """`routing`: the arrays of a pass, from which experts hit and tokens a decode step are counted."""
     config, memory = backend.model.config, backend.model.memory_bytes()
     experts = sum(memory[f"expert_{part}"] for part in ("codes", "scales", "tensor_scales"))
     activations = backend.model.precision.activations
@@ -28,8 +28,15 @@ def facts(backend, spec, routing: dict | None) -> dict:
         "head_bytes": config.vocab_size * config.hidden_size * 2,
         "router_bytes": memory["router"] / config.num_layers,
         "kv_bytes_per_value": 2,
-        "mean_context": spec.prompt_tokens + spec.output_tokens / 2,
-        "experts_hit": None if routing is None else experts_hit_by_layer(routing, config.num_experts),
+        "mean_context": mean_context,
+        "decode_tokens": _decode_tokens(routing),
+        "experts_hit": experts_hit_by_layer(routing, config.num_experts),
         "product_kind": found.product_kind(activations),
         "ceilings": found.to_json(),
     }
+
+
+def _decode_tokens(routing: dict) -> float | None:
+    """Mean tokens of a decode step; None when there was none."""
+    steps = routing["step"][routing["phase"] == DECODE_PHASE]
+    return len(steps) / len(set(steps.tolist())) if len(steps) else None

@@ -8,6 +8,7 @@ Every pass serves the same requests in the same order with an engine of its own,
 
 import inspect
 import json
+import timeit
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ from harness.scenario.schema import WorkloadSpec
 from harness.workload.requests import plan_requests
 
 PASSES = ("off", "ranges", "nvtx", "torch")
+COST_RANGES = 2000
 TRACE_OUTPUT_TOKENS = 6
 """A traced step holds thousands of events; five decode steps say what a kernel takes."""
 
@@ -43,19 +45,42 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
     done, routing = [], None
     for index, name in enumerate(passes):
         progress(index, len(passes), f"pass {name}")
-        serve = _Pass(backend, spec, planned, seed, RunWriter(folder), f"{cell['stem']}-{name}{index}")
+        stem = f"{cell['stem']}-{name}{index}"
+        serve = _Pass(backend, spec, planned, seed, RunWriter(folder), stem, is_last=name not in passes[index + 1 :])
         done.append({"name": name} | getattr(serve, f"run_{name}")(*([sink] if name == "nvtx" else [])))
         routing = serve.routing or routing
-    facts = model_facts.facts(backend, spec, routing) if routing else None
-    return {"passes": done, "nvtx": tool, "device": backend.model.device.type, "facts": facts}
+    facts = model_facts.facts(backend, routing, mean_context=_mean_context(planned)) if routing else None
+    device = backend.model.device.type
+    memory = backend._memory_metrics()
+    return {"passes": done, "nvtx": tool, "device": device, "facts": facts, "cost": listening_cost(), "memory": memory}
+
+
+def _mean_context(planned: list) -> float:
+    return sum(len(request.prompt_ids) + request.output_tokens / 2 for request in planned) / len(planned)
+
+
+def listening_cost() -> dict[str, float]:
+    """Nanoseconds that one range costs: off, and with a Collector; the least of several trials, on this machine."""
+
+    def one() -> None:
+        with ranges.range("attention", layer=0):
+            pass
+
+    off = min(timeit.repeat(one, number=COST_RANGES, repeat=7)) / COST_RANGES
+    with ranges.collected():
+        on = min(timeit.repeat(one, number=COST_RANGES, repeat=7)) / COST_RANGES
+    return {"off_ns": off * 1e9, "collector_ns": on * 1e9}
 
 
 class _Pass:
     """One pass over the workload."""
 
-    def __init__(self, backend, spec: WorkloadSpec, planned: list, seed: int, writer: RunWriter, stem: str) -> None:
+    def __init__(
+        self, backend, spec: WorkloadSpec, planned: list, seed: int, writer: RunWriter, stem: str, *, is_last: bool
+    ) -> None:
         self._backend, self._spec, self._planned, self._seed = backend, spec, planned, seed
         self._writer, self._stem = writer, stem
+        self._is_last = is_last
         self.routing: dict | None = None
 
     def run_off(self) -> dict:
@@ -64,13 +89,17 @@ class _Pass:
     def run_ranges(self) -> dict:
         with ranges.collected() as collector:
             recorder, steps, requests = self._serve()
-        num_experts, routing = self._backend.model.config.num_experts, recorder.arrays()
-        self.routing = routing
-        stored = native_speed._store(self._writer, self._stem, requests, steps, routing, num_experts=num_experts)
+        self.routing = recorder.arrays()
+        if not self._is_last:
+            return self._timed(steps)
+        hit = native_speed.experts_hit_by_step(self.routing, self._backend.model.config.num_experts)
         rows = [_row(ended) for ended in collector.ended]
-        stored["ranges"] = self._writer.store(
-            f"samples/{self._stem}-ranges.parquet", lambda path: tables.write_rows(path, rows)
-        )
+        writes = {
+            "requests": lambda path: tables.write_requests(path, requests),
+            "steps": lambda path: tables.write_steps(path, steps, hit),
+            "ranges": lambda path: tables.write_rows(path, rows),
+        }
+        stored = {kind: self._writer.store(f"samples/{self._stem}-{kind}.parquet", write) for kind, write in writes.items()}
         return self._timed(steps) | {"samples": stored}
 
     def run_nvtx(self, sink: ranges.Sink) -> dict:
@@ -111,12 +140,13 @@ class _Pass:
         recorder = RoutingRecorder(self._backend.model.config.num_layers)
         options = {"use_graphs": False} if eager and _has_graphs() else {}
         slots = min(num_slots(spec.arrival), spec.num_requests)
-        context = self._spec.prompt_tokens + self._spec.output_tokens
+        context = max(len(request.prompt_ids) + request.output_tokens for request in self._planned)
         return Engine(self._backend.model, max_slots=slots, max_context=context, recorder=recorder, **options), recorder
 
     def _run(self, engine: Engine, planned: list, spec: WorkloadSpec):
         with ranges.range("cell"):
-            return native_speed.run_requests(Watched(engine), planned, spec, seed=self._seed, progress=lambda *told: None)
+            served = native_speed.run_requests(Watched(engine), planned, spec, seed=self._seed, progress=lambda *told: None)
+        return served[0], served[1]
 
     @staticmethod
     def _timed(steps: list) -> dict:

@@ -89,6 +89,7 @@ def _record(cell: Cell, prepared: Prepared, writer: RunWriter, tool, options: Pr
         prepared.scenario.seed,
         prepared.scenario.limits.load_timeout_s + prepared.scenario.limits.cell_timeout_s,
         prepared.device.is_gpu,
+        prepared.scenario.telemetry_rate_hz,
     )
     try:
         loaded, result = profile_cell(job, writer.folder, tool, wish=options.profiler)

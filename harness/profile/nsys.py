@@ -6,6 +6,7 @@ agent spins for good over them. nsys starts an agent in a process group of its o
 ours is ended, whatever happened.
 """
 
+import contextlib
 import errno
 import os
 import signal
@@ -36,11 +37,11 @@ class Finished:
 
 
 def run_bounded(
-    command: list[str], *, log: Path, timeout_s: float, what: str, is_over: Callable[[], bool] | None = None
+    command: list[str], *, log: Path, timeout_s: float, what: str, started: Callable[[int], object] = lambda pid: None
 ) -> Finished:
     """Run to its end; ProfileError after `timeout_s`. Every process that it started is ended before this returns.
 
-    `is_over`: true when what the command is for has been done; it then has a short grace to end by itself.
+    `started` is told the process's id.
     """
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     environment = os.environ | {MARK: mark}
@@ -54,6 +55,7 @@ def run_bounded(
     seen: set[psutil.Process] = set()
     deadline = time.monotonic() + timeout_s
     try:
+        started(process.pid)
         while process.poll() is None:
             _note_children(process.pid, seen)
             if time.monotonic() > deadline:
@@ -80,22 +82,14 @@ def _note_children(pid: int, seen: set) -> None:
 def _end_all(process: subprocess.Popen, seen: set, mark: str) -> None:
     """The process's group, what was seen below it, and whatever carries our mark in its environment."""
     if process.poll() is None:
-        with_group = [lambda: os.killpg(process.pid, signal.SIGKILL)]
-    else:
-        with_group = []
-    for end in with_group:
-        try:
-            end()
-        except ProcessLookupError:
-            pass
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for other in {*seen, *_marked(mark)}:
-        try:
-            if other.is_running():
-                other.kill()
-        except psutil.Error:
-            continue
-    psutil.wait_procs(list(seen), timeout=2.0)
+    others = {*seen, *_marked(mark)}
+    for other in others:
+        with contextlib.suppress(psutil.Error):
+            other.kill()  # psutil knows a process by its start time too: a reused number is not hit
+    psutil.wait_procs(list(others), timeout=2.0)
 
 
 def _marked(mark: str) -> list[psutil.Process]:

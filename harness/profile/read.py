@@ -54,7 +54,7 @@ def sources(folder: Path, passes: list[dict], export: Path | None, *, on_gpu: bo
         else:
             notes.append("nsys recorded no range of ours; the host's times are the process's own")
     if not on_gpu:
-        return host, None, notes
+        return host, Trace("CPU", (), None, 0, no_kernels="the model ran on the CPU: no GPU took part"), notes
     if host.source == "nsys" and host.missing_kernels is None:
         return host, host, notes
     if host.source == "nsys":

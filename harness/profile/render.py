@@ -9,7 +9,6 @@ from typing import Any
 
 HEADERS = ("range", "calls", "total ms", "mean us", "p50 us", "p99 us", "share", "GPU us", "kernels", "gap us")
 DASH = "–"
-MIN_SHARE = 0.0
 
 
 def rows(block: dict) -> Iterator[tuple[str, ...]]:
@@ -49,6 +48,12 @@ def lines(block: dict) -> Iterator[str]:
         yield (
             f"Decode step, {one['what']}: median {one['median_ms']:.3f} ms "
             f"(quartiles {one['low_ms']:.3f} to {one['high_ms']:.3f}, n = {one['n']}){ratio}."
+        )
+    cost = block.get("cost") or {}
+    if "collector_share" in cost:
+        yield (
+            f"By their price: {cost['ranges_a_step']:.0f} ranges a decode step at {cost['collector_ns']:.0f} ns each are "
+            f"{100 * cost['collector_share']:.2f} % of it; off, {cost['off_ns']:.0f} ns each, {100 * cost['off_share']:.2f} %."
         )
     yield from block["notes"]
 

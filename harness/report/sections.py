@@ -10,7 +10,7 @@ from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
-from harness.report.tables import definitions, detail, experts, kernels, provenance, verdicts
+from harness.report.tables import definitions, detail, experts, kernels, profile, provenance, telemetry, verdicts
 from harness.report.timeline import Timeline, timelines
 from harness.report.variants import Variant
 
@@ -21,6 +21,9 @@ MEMORY_INTRO = (
 REFERENCE_INTRO = (
     "The reference implementation is plain PyTorch that defines what is right. It expands FP4 to float32 "
     "before it multiplies: these figures are not FP4's speed, nor a sign of it."
+)
+TELEMETRY_INTRO = (
+    "As the devices report them while requests ran. Utilisation says that some kernel ran, not how much of the GPU it used."
 )
 MAX_OPEN_TIMELINES = 2
 
@@ -62,9 +65,24 @@ def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list
     return [
         _section("memory-quality", "Memory and quality", MEMORY_INTRO, memory, *quality),
         _section("speed", "Speed", speed, drawn["speed"], detail.speed_table(everyone)),
+        _profile_section(cells, drawn["profile"]),
         _timeline_section(cells, drawn["timeline"]),
+        _section("telemetry", "Power, clocks and utilisation", TELEMETRY_INTRO, [], telemetry.telemetry_table(cells)),
         _section("experts", "Experts", usage, drawn["experts"], *routing),
     ]
+
+
+def _profile_section(cells: Sequence[MeasuredCell], drawn: Sequence[Plot | Skipped]) -> Section:
+    """Empty, and so left out, where no cell was profiled."""
+    if not any(True for _ in profile.blocks(cells)):
+        return Section("profile", "Where the time goes", "")
+    tables = (
+        profile.ranges_table(cells),
+        profile.roofline_table(cells),
+        profile.layers_table(cells),
+        profile.overhead_table(cells),
+    )
+    return _section("profile", "Where the time goes", profile.sentences(cells), drawn, *tables)
 
 
 def _timeline_section(cells: Sequence[MeasuredCell], drawn: Sequence[Plot | Skipped]) -> Section:

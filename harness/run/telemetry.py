@@ -1,8 +1,8 @@
 """Telemetry beside a measurement: sampled in this process, joined to the result that the worker gives.
 
-In: a worker, its result. Out: the result with telemetry's metrics, samples and reasons. The window is that of the requests: from
-the first submission to the last token, as the request samples tell it. A measurement without requests (quality) keeps its samples
-and gets no metric.
+In: a worker, its result. Out: the result with telemetry's metrics, samples and reasons. The window is that of the
+requests: from the first submission to the last token, as the request samples tell it. A measurement without requests
+(quality) keeps its samples and gets no metric.
 """
 
 from pathlib import Path

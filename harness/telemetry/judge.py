@@ -1,4 +1,4 @@
-"""Reasons for the verdict from what the devices reported: clocks that fell, throttling, a stranger on the GPU, too few readings.
+"""Reasons for the verdict from what the devices reported: fallen clocks, throttling, a stranger on the GPU.
 
 In: Telemetry, the window. Out: `Reason`s, each with its figure and what to do. Only readings of a busy GPU are judged: an idle
 one lowers its clocks by itself. Nothing is said of a field that the device does not tell.

@@ -1,7 +1,7 @@
 """Readings of every visible NVIDIA GPU, through NVML.
 
-In: an NVML module (pynvml, or one that replays), the process whose memory is our own. Out: a `Sample` a GPU a reading. A field that
-a GPU refuses (`NVMLError_NotSupported`) is None from then on, and says why in `facts`; nothing is guessed. CUDA_VISIBLE_DEVICES
+In: an NVML module (pynvml, or one that replays), the process that is measured. Out: a `Sample` a GPU a reading. A field that a
+GPU refuses (`NVMLError_NotSupported`) is None from then on, and says why in `facts`; nothing is guessed. CUDA_VISIBLE_DEVICES
 limits and orders the GPUs, as numbers or UUIDs. Where NVML names processes of another namespace (a container), ours is among
 them under a number that we do not know: one is taken to be it.
 """

@@ -1,7 +1,7 @@
 """A thread that reads devices at a stated rate while a cell is measured.
 
-In: readers (`read`, `facts`), a rate. Out: `Telemetry`: all samples, the facts, the rate that was reached. A reader that raises ends
-the sampling with its reason, never the measurement. Readings are due at fixed times; one that comes late is not made up for.
+In: readers (`read`, `facts`), a rate. Out: `Telemetry`: all samples, the facts, the rate that was reached. A reader that raises
+ends the sampling with its reason, never the measurement. Readings are due at fixed times; a late one is not made up for.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """Metrics of the telemetry over one window: power, energy a token, utilisation, clocks, memory.
 
-In: Telemetry, the window from first submission to last token, tokens and throughput of the same window. Out: metric values as in
-a record; null with the reason where a device does not tell. Energy is the counter's difference, interpolated to the window's
+In: Telemetry, the window from first submission to last token, tokens and throughput of the same window. Out: metric values as
+in a record; null with the reason where a device does not tell. Energy is the counter's difference, interpolated to the window's
 ends, else the integral of power; of all GPUs together. Definitions: harness/metrics.py.
 """
 

@@ -1,7 +1,7 @@
 """Long runs made small enough for a page: steps joined into blocks, readings thinned, requests laid into rows.
 
-In: columns of samples, times in microseconds. Out: columns of at most a stated length. A block says how many steps it holds and keeps
-their extremes, so that a peak is never averaged away; nothing is interpolated.
+In: columns of samples, times in microseconds. Out: columns of at most a stated length. A block says how many steps it
+holds and keeps their extremes, so that a peak is never averaged away; nothing is interpolated.
 """
 
 import numpy as np

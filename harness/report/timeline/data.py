@@ -1,7 +1,7 @@
 """One repeat of a cell as the data of its timeline, from the samples on disk.
 
-In: measured cells. Out: `Timeline`s: JSON-ready data in microseconds since the first request was due, a caption, a text for those
-who see no canvas. Of several repeats the one with the middle throughput is shown. A sample file that is missing leaves its lane out.
+In: measured cells. Out: `Timeline`s: JSON-ready data in microseconds since the first request was due, a caption. Of several
+repeats the one with the middle throughput is shown. A sample file that is missing leaves its lane out.
 """
 
 from collections.abc import Sequence

@@ -79,7 +79,8 @@ class MixtralModel:
         recorder: RoutingRecorder | None = None,
     ) -> Tensor:
         """One token of each request, at its position in its slot; logits [B, V]."""
-        attend = NewTokens.of(cache, slots_B, positions_B)
+        with ranges.range("prepare"):
+            attend = NewTokens.of(cache, slots_B, positions_B)
         return self._logits(self._run_layers(tokens_B, positions_B, attend, recorder))
 
     def moe(self, layer: int, x_ND: Tensor, recorder: RoutingRecorder | None = None) -> Tensor:
