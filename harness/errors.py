@@ -53,3 +53,7 @@ class WorkerError(HarnessError):
 
 class InterruptedRunError(HarnessError):
     """The user stopped the run (Ctrl-C). What was recorded is kept; `--resume` goes on."""
+
+
+class ProfileError(HarnessError):
+    """A profiler is missing, too old, hung or was killed, or what it wrote cannot be read. The cell is recorded as failed."""

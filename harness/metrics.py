@@ -14,6 +14,8 @@ a = the BF16 baseline, b = this run.
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.metrics_telemetry import TELEMETRY
+
 Direction = Literal["higher", "lower", "none"]
 
 
@@ -343,4 +345,6 @@ def by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
     return dict(zip(names, metrics, strict=True))
 
 
-METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _SERVING + _QUALITY + _MEMORY)
+_TELEMETRY = tuple(Metric(*row) for row in TELEMETRY)
+
+METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _SERVING + _QUALITY + _MEMORY + _TELEMETRY)

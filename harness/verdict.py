@@ -12,6 +12,8 @@ from harness.collect.latency import RequestTimes, StepTimes
 MIN_STEPS_FOR_DRIFT = 24
 MAX_DRIFT = 1.25
 """First third of the decode steps over the last third, medians; above this the warm-up was not over."""
+MAX_TREND, TREND_P = 0.10, 0.001
+"""Change of the fitted line over the decode steps, and the chance of its rank test, from which on a drift is named."""
 MAX_SEND_LAG_MS = 20.0
 
 
@@ -30,6 +32,16 @@ def verdict(reasons: list[Reason]) -> dict:
     if reasons:
         state = "INVALID" if any(reason.invalidates for reason in reasons) else "WARN"
     return {"state": state, "reasons": [{k: asdict(r)[k] for k in ("code", "message")} for r in reasons]}
+
+
+def add_reasons(block: dict, reasons: list[Reason]) -> dict:
+    """A verdict block with more reasons; the state can only become worse."""
+    more = verdict(reasons)
+    states = ("VALID", "WARN", "INVALID")
+    return {
+        "state": max(block["state"], more["state"], key=states.index),
+        "reasons": [*block["reasons"], *more["reasons"]],
+    }
 
 
 def judge_check(check: dict | None) -> list[Reason]:
@@ -74,7 +86,21 @@ def _drift(steps: list[StepTimes]) -> list[Reason]:
     if len(seconds) < MIN_STEPS_FOR_DRIFT:
         return []
     ratio = median(seconds[:third]) / median(seconds[-third:])
-    if ratio <= MAX_DRIFT:
+    if ratio > MAX_DRIFT:
+        message = f"the first third of the decode steps took {ratio:.2f} times as long as the last; raise warmup_requests"
+        return [Reason("warm_up", message, invalidates=False)]
+    return _trend(seconds)
+
+
+def _trend(seconds: list[float]) -> list[Reason]:
+    """A slow drift that thirds do not show: steps that become faster are warm-up, ones that become slower are not."""
+    from harness.stats.trend import trend
+
+    found = trend(seconds)
+    if found is None or found.p > TREND_P or abs(found.change) < MAX_TREND:
         return []
-    message = f"the first third of the decode steps took {ratio:.2f} times as long as the last; raise warmup_requests"
-    return [Reason("warm_up", message, invalidates=False)]
+    text = f"decode steps changed by {100 * found.change:+.0f} % from first to last (n = {found.n}, p = {found.p:.1g})"
+    if found.change < 0:
+        return [Reason("warm_up", f"{text}: the warm-up was not over; raise warmup_requests", invalidates=False)]
+    advice = "contexts that grow do that, and so does a device that slows down: look at its clocks"
+    return [Reason("slowing", f"{text}: {advice}", invalidates=False)]

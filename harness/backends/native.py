@@ -19,7 +19,7 @@ from fp4moe.runtime import (
     moe_shape,
     predict_memory_bytes,
 )
-from harness.backends import native_quality, native_speed
+from harness.backends import native_profile, native_quality, native_speed
 from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
 from harness.backends.selection import Place, choice_row, choices, implementation_for, peer_row
 from harness.collect.memory import peak_rss_bytes
@@ -114,6 +114,10 @@ class NativeBackend:
             result = native_speed.measure(self, cell=cell, folder=Path(folder), seed=seed, progress=progress)
         result["metrics"] |= self._memory_metrics()
         return result
+
+    def profile(self, *, cell, folder, seed, passes, progress) -> dict:
+        """Passes over one `requests` cell with listeners on its ranges; see native_profile."""
+        return native_profile.profile(self, cell=cell, folder=Path(folder), seed=seed, passes=passes, progress=progress)
 
     def text(self):
         """(token ids, bytes a token) of the held-out text under this model's tokenizer; None for random weights."""

@@ -180,6 +180,15 @@ def experts_hit_by_step(routing: dict[str, np.ndarray], num_experts: int) -> dic
     return dict(zip(np.unique(routing["step"]).tolist(), hit.sum(axis=2).mean(axis=1).tolist(), strict=True))
 
 
+def experts_hit_by_layer(routing: dict[str, np.ndarray], num_experts: int) -> list[float] | None:
+    """Distinct experts hit in each layer, mean over decode steps; None when there was none."""
+    in_decode = routing["phase"] == DECODE_PHASE
+    if not in_decode.any():
+        return None
+    hit = experts.experts_hit(routing["expert_ids"][in_decode], routing["step"][in_decode], num_experts)
+    return hit.sum(axis=2).mean(axis=0).tolist()
+
+
 def _store(writer: RunWriter, stem: str, requests, steps, routing, *, outputs, num_experts: int) -> dict[str, str]:
     hit = experts_hit_by_step(routing, num_experts)
     return {

@@ -19,6 +19,10 @@ COMMANDS = {
     ),
     "report": ("harness.cli.report:report", "Write HTML, Markdown and plots from one run or several."),
     "serve": ("harness.cli.serve:serve", "Serve a model with our runtime over an OpenAI-compatible HTTP API."),
+    "profile": (
+        "harness.cli.profile:profile",
+        "Show where the time of a scenario's cells goes, range by range, under nsys and the torch profiler.",
+    ),
     "kernels": (
         "harness.cli.kernels:kernels",
         "Show which kernels exist, which is taken on a GPU and why; time them and tune the choice.",

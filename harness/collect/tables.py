@@ -76,6 +76,11 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)
 
 
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """Rows as they are; the columns of the first row, so that an empty table needs no schema of its own."""
+    _write_parquet(path, rows)
+
+
 def _write_parquet(path: Path, rows: list[dict]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -5,6 +5,7 @@ inserted as they are.
 """
 
 import base64
+import json
 from pathlib import Path
 
 from harness.report.page import QUESTION, Page
@@ -27,8 +28,11 @@ def render(page: Page) -> str:
     )
     environment.filters["data_uri"] = _data_uri
     environment.globals.update(png_size=_png_size, color=color)
+    environment.filters["script_json"] = _script_json
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(page=page, question=QUESTION, style=style)
+    has_timelines = any(section.timelines for section in page.sections)
+    script = (TEMPLATES / "timeline.js").read_text(encoding="utf-8") if has_timelines else ""
+    return environment.get_template("report.html.j2").render(page=page, question=QUESTION, style=style, script=script)
 
 
 def _typeset(value: object) -> object:
@@ -38,6 +42,12 @@ def _typeset(value: object) -> object:
 
 def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _script_json(data: dict) -> str:
+    """JSON that cannot end the script element that it stands in."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _png_size(png: bytes) -> tuple[int, int]:

@@ -4,13 +4,14 @@ In: runs, measured cells, variants. Out: Section, each with what could not be dr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
-from harness.report.tables import backends, definitions, detail, experts, kernels, provenance, verdicts
+from harness.report.tables import backends, definitions, detail, experts, kernels, profile, provenance, telemetry, verdicts
+from harness.report.timeline import Timeline, timelines
 from harness.report.variants import Variant
 
 MEMORY_INTRO = (
@@ -20,6 +21,9 @@ MEMORY_INTRO = (
 REFERENCE_INTRO = (
     "The reference implementation is plain PyTorch that defines what is right. It expands FP4 to float32 "
     "before it multiplies: these figures are not FP4's speed, nor a sign of it."
+)
+TELEMETRY_INTRO = (
+    "As the devices report them while requests ran. Utilisation says that some kernel ran, not how much of the GPU it used."
 )
 MAX_OPEN_TIMELINES = 2
 
@@ -36,6 +40,7 @@ class Section:
     skipped: tuple[Skipped, ...] = ()
     texts: tuple[tuple[str, str], ...] = ()  # (summary, preformatted text)
     intro_is_all: bool = False  # there is nothing but the intro, and it is to be shown
+    timelines: tuple[Timeline, ...] = ()  # HTML only: they are drawn by a script
 
     @property
     def folds_plots(self) -> bool:
@@ -52,7 +57,7 @@ def all_sections(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell], every
         _definitions(cells),
         _provenance(runs),
     ]
-    return tuple(part for part in parts if part.plots or part.tables or part.skipped or part.intro_is_all)
+    return tuple(part for part in parts if part.plots or part.tables or part.skipped or part.intro_is_all or part.timelines)
 
 
 def _backends(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list[Section]:
@@ -67,7 +72,6 @@ def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list
     drawn = draw_all(everyone)
     is_reference = any(cell.is_reference for cell in cells)
     speed = REFERENCE_INTRO if is_reference else "Output tokens a second, time to first token, latency."
-    timeline = "One repeat of each request workload, request by request."
     usage = "How evenly the router uses its experts, and how often a cache of experts would hit."
     memory = drawn["memory"] + drawn["quality"]
     quality = detail.quality_table(everyone), detail.memory_table(everyone)
@@ -75,9 +79,32 @@ def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list
     return [
         _section("memory-quality", "Memory and quality", MEMORY_INTRO, memory, *quality),
         _section("speed", "Speed", speed, drawn["speed"], detail.speed_table(everyone)),
-        _section("timeline", "Requests over time", timeline, drawn["timeline"]),
+        _profile_section(cells, drawn["profile"]),
+        _timeline_section(cells, drawn["timeline"]),
+        _section("telemetry", "Power, clocks and utilisation", TELEMETRY_INTRO, [], telemetry.telemetry_table(cells)),
         _section("experts", "Experts", usage, drawn["experts"], *routing),
     ]
+
+
+def _profile_section(cells: Sequence[MeasuredCell], drawn: Sequence[Plot | Skipped]) -> Section:
+    """Empty, and so left out, where no cell was profiled."""
+    if not any(True for _ in profile.blocks(cells)):
+        return Section("profile", "Where the time goes", "")
+    tables = (
+        profile.ranges_table(cells),
+        profile.roofline_table(cells),
+        profile.layers_table(cells),
+        profile.overhead_table(cells),
+    )
+    return _section("profile", "Where the time goes", profile.sentences(cells), drawn, *tables)
+
+
+def _timeline_section(cells: Sequence[MeasuredCell], drawn: Sequence[Plot | Skipped]) -> Section:
+    """Pictures of every cell, and the zoomable ones of the first few."""
+    intro = "One repeat of each request workload, request by request: phases, telemetry and experts hit on one clock."
+    found, note = timelines(cells)
+    section = _section("timeline", "Requests over time", f"{intro} {note}".strip(), drawn)
+    return replace(section, timelines=found)
 
 
 def _verdicts(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell]) -> list[Section]:

@@ -54,7 +54,7 @@ def execute(scenario: Scenario, device: Device, options: RunOptions) -> Outcome:
     if not prepared.plan.cells:
         reasons = "\n".join(f"  {item.cell.cell_id}: {item.reason}" for item in prepared.plan.dropped)
         raise NothingMeasuredError(f"{scenario.name}: no cell can run here:\n{reasons}")
-    writer = _reopen(prepared, before) if before else _start(prepared, folder)
+    writer = _reopen(prepared, before) if before else start_run(prepared, folder)
     work = _work_left(prepared, before)
     try:
         _measure_all(work, prepared, writer, list(before.records) if before else [])
@@ -64,7 +64,8 @@ def execute(scenario: Scenario, device: Device, options: RunOptions) -> Outcome:
     return _finish(writer)
 
 
-def _start(prepared: Prepared, folder: Path) -> RunWriter:
+def start_run(prepared: Prepared, folder: Path) -> RunWriter:
+    """A new run's folder with its run.json."""
     scenario = prepared.scenario
     info = {
         "schema_version": SCHEMA_VERSION,

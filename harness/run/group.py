@@ -12,6 +12,7 @@ from harness.backends.others import find_spec, worker_backend
 from harness.errors import ScenarioError, WorkerError
 from harness.plan import Cell, largest_need
 from harness.run.prepare import Prepared
+from harness.run.telemetry import add_telemetry, watched
 from harness.worker.client import Worker
 
 MAX_LOAD_FAILURES = 2
@@ -55,7 +56,10 @@ def measure_group(
                     worker = Worker(worker_backend(prepared.scenario, cell.backend))
                     loaded = _load(worker, cell, prepared, tell)
                     load_failures = 0
-                result = _measure(worker, cell, repeat, prepared, folder, tell)
+                with watched(worker, prepared) as sampler:
+                    result = _measure(worker, cell, repeat, prepared, folder, tell)
+                stem, closed = sample_stem(cell, repeat), _is_closed(cell)
+                add_telemetry(result, sampler.telemetry, prepared, folder=folder, stem=stem, never_waits=closed)
             except (WorkerError, ScenarioError) as error:
                 failure = error if isinstance(error, WorkerError) else WorkerError("bad_input", str(error))
                 load_failures += loaded is None
@@ -74,20 +78,23 @@ def measure_group(
 
 
 def _load(worker: Worker, cell: Cell, prepared: Prepared, tell) -> dict:
+    timeout_s = prepared.scenario.limits.load_timeout_s
+    return worker.ask("load", timeout_s=timeout_s, progress=tell, **load_arguments(cell, prepared))
+
+
+def load_arguments(cell: Cell, prepared: Prepared) -> dict:
+    """What a backend's `load` is told for a cell's group."""
     scenario = prepared.scenario
-    return worker.ask(
-        "load",
-        timeout_s=scenario.limits.load_timeout_s,
-        progress=tell,
-        source=asdict(prepared.sources[cell.model]),
-        precision=asdict(cell.precision),
-        torch_device=prepared.device.torch_device,
-        seed=scenario.seed,
-        cpu_threads=scenario.cpu_threads,
-        allow_reference=scenario.kernels.allow_reference,
-        implementation=scenario.kernels.implementation,
+    return {
+        "source": asdict(prepared.sources[cell.model]),
+        "precision": asdict(cell.precision),
+        "torch_device": prepared.device.torch_device,
+        "seed": scenario.seed,
+        "cpu_threads": scenario.cpu_threads,
+        "allow_reference": scenario.kernels.allow_reference,
+        "implementation": scenario.kernels.implementation,
         **_more_for_others(cell, prepared),
-    )
+    }
 
 
 def _more_for_others(cell: Cell, prepared: Prepared) -> dict:
@@ -120,6 +127,10 @@ def _measure(worker: Worker, cell: Cell, repeat: int, prepared: Prepared, folder
         folder=folder,
         seed=prepared.scenario.seed,
     )
+
+
+def _is_closed(cell: Cell) -> bool:
+    return not cell.is_quality and cell.workload.arrival.kind == "closed"
 
 
 def sample_stem(cell: Cell, repeat: int) -> str:

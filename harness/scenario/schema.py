@@ -153,6 +153,9 @@ class Scenario(Spec):
     cpu_threads: int = Field(
         1, ge=1, le=1024, description="Threads of a worker on a CPU; 1 is fastest for small models, and the steadiest"
     )
+    telemetry_rate_hz: float = Field(
+        10.0, ge=0.1, le=100.0, description="How often clocks, power, utilisation and memory are read beside a measurement"
+    )
     seed: int = Field(0, ge=0, lt=2**31)
     _positions: Positions | None = PrivateAttr(None)
 

@@ -34,8 +34,15 @@ class Ended(NamedTuple):
     payload: dict[str, Any]
 
 
+class Started(NamedTuple):
+    """A range that overlaps others, while it is open: the sinks that took it and what each gave for it."""
+
+    name: str
+    tokens: tuple[tuple[Any, Any], ...]
+
+
 class Sink(Protocol):
-    """Where ranges go: `push` returns what `pop` is given back."""
+    """Where ranges go: `push` returns what `pop` is given back. A sink with `start` and `end` takes overlapping ranges too."""
 
     def push(self, name: str, payload: dict[str, Any]) -> Any: ...
 
@@ -145,6 +152,17 @@ _sink: Sink | None = None
 def range(name: str, **payload: Any) -> _Range | _Off:
     """A context manager for one range. `payload`: plain numbers and strings that the host knows; `layer=`, `tokens=`, ..."""
     return _OFF if _sink is None else _Range(name, payload, _sink)
+
+
+def start(name: str, **payload: Any) -> Started:
+    """Begin a range that need not nest (a request among others); to be ended by `end`."""
+    return Started(name, tuple((sink, sink.start(name, payload)) for sink in _sinks if hasattr(sink, "start")))
+
+
+def end(started: Started) -> None:
+    """End it in the sinks that took it."""
+    for sink, token in started.tokens:
+        sink.end(token)
 
 
 def is_on() -> bool:

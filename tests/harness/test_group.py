@@ -1,5 +1,6 @@
 """A group of cells: what each way of failing costs, and that a full disk and Ctrl-C end the run."""
 
+import os
 from dataclasses import dataclass, field
 
 import pytest
@@ -32,6 +33,8 @@ def play(monkeypatch):
         script = Script(list(answers))
 
         class FakeWorker:
+            pid = os.getpid()
+
             def __init__(self, backend):
                 script.num_started += 1
 

@@ -46,6 +46,22 @@ AGREEMENT = ["greedy_agreement_pct", "identical_outputs_pct"]
 CLIENT = ["failed_pct", "client_cpu_pct", "client_parse_us", "client_peak_rss_bytes"]
 MEMORY = [*WEIGHT_CAUSES, "weight_bytes", "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes"]
 
+TELEMETRY = [
+    "mean_power_w",
+    "gpu_energy_joules",
+    "joules_per_token",
+    "tokens_per_joule",
+    "mean_gpu_utilization_pct",
+    "utilization_x_throughput",
+    "median_sm_clock_mhz",
+    "min_sm_clock_mhz",
+    "median_memory_clock_mhz",
+    "max_temperature_c",
+    "throttled_pct",
+    "peak_device_memory_bytes",
+    "mean_cpu_utilization_pct",
+]
+
 # Checked in order; the first that ends the name holds.
 UNIT_BY_SUFFIX = {
     "request_throughput": "requests/s",
@@ -60,12 +76,18 @@ UNIT_BY_SUFFIX = {
     "_tokens": "tokens",
     "bits_per_byte": "bits/byte",
     "perplexity": "1",
+    "joules_per_token": "J/token",
+    "tokens_per_joule": "tokens/J",
+    "_joules": "J",
+    "_w": "W",
+    "_mhz": "MHz",
+    "_c": "degC",
 }
 
 
 def test_exactly_the_names_that_records_use():
     serving = {*SERVING, *GOOD, *CLIENT, "offered_rate"}
-    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *QUALITY, *CHANGE, *MEMORY, *AGREEMENT, *serving}
+    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *QUALITY, *CHANGE, *MEMORY, *TELEMETRY, *AGREEMENT, *serving}
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -13,8 +13,8 @@ __all__ = ["Plot", "Skipped", "draw_all"]
 
 
 def draw_all(everyone: Sequence[Variant]) -> dict[str, list[Plot | Skipped]]:
-    """Every plot by section: memory, quality, speed, timeline, experts."""
-    from harness.report.plots import cache, memory, perplexity, speed, timeline, usage
+    """Every plot by section: memory, quality, speed, timeline, experts, profile."""
+    from harness.report.plots import cache, memory, perplexity, roofline, speed, timeline, usage
 
     modules = {
         "memory": (memory,),
@@ -22,6 +22,7 @@ def draw_all(everyone: Sequence[Variant]) -> dict[str, list[Plot | Skipped]]:
         "speed": (speed,),
         "timeline": (timeline,),
         "experts": (usage, cache),
+        "profile": (roofline,),
     }
     with context():
         return {section: [plot for module in found for plot in module.draw(everyone)] for section, found in modules.items()}

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fp4moe import ranges
 from fp4moe.layouts import QuantizedTensor, RowExperts
 from fp4moe.quantize import dequantize, round_activation
 from fp4moe.reference.product import product
@@ -26,8 +27,14 @@ from fp4moe.reference.route import Routing
 
 def experts(x_TD: Tensor, packed: RowExperts, routing: Routing, activations: str) -> Tensor:
     """Both products of one layer: x [T, D] -> y_TD in the dtype of x."""
-    h_SF = gate_up(x_TD, packed.gate_up, routing, activations)
-    return down(h_SF, packed.down, routing, activations).to(x_TD.dtype)
+    with ranges.range("permute"):
+        _ = routing.order_S, routing.inverse_S, routing.counts_E  # kept by the routing
+    with ranges.range("gate-up GEMM"):
+        h_SF = gate_up(x_TD, packed.gate_up, routing, activations)
+    with ranges.range("down GEMM"):
+        y_SD = down_rows(h_SF, packed.down, routing, activations)
+    with ranges.range("combine"):
+        return combine(y_SD, routing).to(x_TD.dtype)
 
 
 def gate_up(x_TD: Tensor, w: QuantizedTensor, routing: Routing, activations: str) -> Tensor:
@@ -42,9 +49,19 @@ def gate_up(x_TD: Tensor, w: QuantizedTensor, routing: Routing, activations: str
 
 def down(h_SF: Tensor, w: QuantizedTensor, routing: Routing, activations: str) -> Tensor:
     """h [S, F] sorted by expert, w [E, D, F] -> y_TD, weighted and summed over the K slots of a token."""
+    return combine(down_rows(h_SF, w, routing, activations), routing)
+
+
+def down_rows(h_SF: Tensor, w: QuantizedTensor, routing: Routing, activations: str) -> Tensor:
+    """h [S, F], w [E, D, F] -> y_SD, both sorted by expert, not yet weighted."""
     h_SF = round_activation(h_SF, activations)
     y_SD = h_SF.new_empty(h_SF.shape[0], w.shape[-2])
     for expert, rows in routing.expert_rows():
         y_SD[rows] = product(h_SF[rows], dequantize(w[expert]))
+    return y_SD
+
+
+def combine(y_SD: Tensor, routing: Routing) -> Tensor:
+    """y [S, D] sorted by expert -> y_TD, weighted by the router and summed over the K slots of a token."""
     y_TKD = y_SD[routing.inverse_S].unflatten(0, routing.ids_TK.shape)
     return (y_TKD * routing.weights_TK.unsqueeze(-1)).sum(dim=1)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fp4moe import ranges
 from fp4moe.errors import EngineError
 from fp4moe.runtime.kv_cache import KVCache
 from fp4moe.runtime.model import MixtralModel
@@ -101,9 +102,11 @@ class Engine:
             raise EngineError("engine: step() needs a waiting or running request; check has_work before")
         start_ns = time.perf_counter_ns()
         if self._waiting and self._free:
-            phase, num_tokens, served = self._prefill(self._waiting.popleft())
+            with ranges.range("prefill", step=self._num_steps, tokens=len(self._waiting[0].prompt_ids)):
+                phase, num_tokens, served = self._prefill(self._waiting.popleft())
         else:
-            phase, num_tokens, served = self._decode()
+            with ranges.range("decode step", step=self._num_steps, tokens=len(self._running)):
+                phase, num_tokens, served = self._decode()
         end_ns = time.perf_counter_ns()
         finished = tuple(run.request.request_id for run in served if self._is_finished(run))
         for request_id in finished:
@@ -115,9 +118,10 @@ class Engine:
 
     def _prefill(self, request: Request) -> tuple[str, int, list[_Running]]:
         """The slot is taken when the model is done: if it raises, the request is gone and the slot is not."""
-        run = _Running(request, self._free[-1], request.sampling.generator(), len(request.prompt_ids))
-        self._begin_recording("prefill", [run], num_tokens_each=run.num_cached)
-        tokens_T = torch.tensor(request.prompt_ids, device=self._model.device)
+        with ranges.range("prepare"):
+            run = _Running(request, self._free[-1], request.sampling.generator(), len(request.prompt_ids))
+            self._begin_recording("prefill", [run], num_tokens_each=run.num_cached)
+            tokens_T = torch.tensor(request.prompt_ids, device=self._model.device)
         logits_V = self._model.prefill(tokens_T, self._cache, run.slot, self._recorder)
         self._running[request.request_id] = run
         self._free.pop()
@@ -125,10 +129,11 @@ class Engine:
         return "prefill", run.num_cached, [run]
 
     def _decode(self) -> tuple[str, int, list[_Running]]:
-        runs = list(self._running.values())
-        self._begin_recording("decode", runs, num_tokens_each=1)
-        columns = zip(*((run.last_token, run.num_cached, run.slot) for run in runs), strict=True)
-        tokens_B, positions_B, slots_B = (torch.tensor(column, device=self._model.device) for column in columns)
+        with ranges.range("prepare"):
+            runs = list(self._running.values())
+            self._begin_recording("decode", runs, num_tokens_each=1)
+            columns = zip(*((run.last_token, run.num_cached, run.slot) for run in runs), strict=True)
+            tokens_B, positions_B, slots_B = (torch.tensor(column, device=self._model.device) for column in columns)
         logits_BV = self._model.decode(tokens_B, positions_B, slots_B, self._cache, recorder=self._recorder)
         for run in runs:
             run.num_cached += 1
@@ -136,11 +141,12 @@ class Engine:
         return "decode", len(runs), runs
 
     def _emit(self, runs: list[_Running], logits_BV: torch.Tensor) -> None:
-        greedy_B = logits_BV.argmax(dim=-1).tolist()
-        for row, run in enumerate(runs):
-            sampling = run.request.sampling
-            run.last_token = greedy_B[row] if sampling.is_greedy else sample(logits_BV[row], sampling, run.generator)
-            run.num_emitted += 1
+        with ranges.range("sampling"):  # waits for the device
+            greedy_B = logits_BV.argmax(dim=-1).tolist()
+            for row, run in enumerate(runs):
+                sampling = run.request.sampling
+                run.last_token = greedy_B[row] if sampling.is_greedy else sample(logits_BV[row], sampling, run.generator)
+                run.num_emitted += 1
 
     def _is_finished(self, run: _Running) -> bool:
         if run.num_emitted == run.request.max_new_tokens:

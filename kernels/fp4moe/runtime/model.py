@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fp4moe import ranges
 from fp4moe.precision import Precision
 from fp4moe.runtime.attention import NewTokens, PromptIntoCache, WholeSequences
 from fp4moe.runtime.config import MixtralConfig
@@ -78,16 +79,19 @@ class MixtralModel:
         recorder: RoutingRecorder | None = None,
     ) -> Tensor:
         """One token of each request, at its position in its slot; logits [B, V]."""
-        attend = NewTokens.of(cache, slots_B, positions_B)
+        with ranges.range("prepare"):
+            attend = NewTokens.of(cache, slots_B, positions_B)
         return self._logits(self._run_layers(tokens_B, positions_B, attend, recorder))
 
     def moe(self, layer: int, x_ND: Tensor, recorder: RoutingRecorder | None = None) -> Tensor:
         """The experts of one layer on normalized activations [N, D], through the chosen implementations."""
         weights, activations = self.weights.layers[layer], self.precision.activations
-        routing = self._ops["route"](self.router_logits(layer, x_ND), self.config.top_k)
-        if recorder is not None:
-            recorder.record(layer, routing.ids_TK)
-        return self._ops["experts"](x_ND, weights.experts, routing, activations)
+        with ranges.range("route", layer=layer):
+            routing = self._ops["route"](self.router_logits(layer, x_ND), self.config.top_k)
+            if recorder is not None:
+                recorder.record(layer, routing.ids_TK)
+        with ranges.range("experts", layer=layer):
+            return self._ops["experts"](x_ND, weights.experts, routing, activations)
 
     def router_logits(self, layer: int, x_ND: Tensor) -> Tensor:
         """float32 [N, E]."""
@@ -95,13 +99,17 @@ class MixtralModel:
 
     def _run_layers(self, tokens_N: Tensor, positions_N: Tensor, attend, recorder) -> Tensor:
         config = self.config
-        cos_sin = rotary_tables(positions_N, config.head_dim, config.rope_theta)
-        x_ND = self.weights.embedding_VD[tokens_N].float()
+        with ranges.range("embed"):
+            cos_sin = rotary_tables(positions_N, config.head_dim, config.rope_theta)
+            x_ND = self.weights.embedding_VD[tokens_N].float()
         for index, layer in enumerate(self.weights.layers):
-            normed_ND = rms_norm(x_ND, layer.attention_norm_D, config.rms_norm_eps)
-            x_ND = x_ND + self._attention(index, layer, normed_ND, cos_sin, attend=attend)
-            normed_ND = rms_norm(x_ND, layer.moe_norm_D, config.rms_norm_eps)
-            x_ND = x_ND + self.moe(index, normed_ND, recorder)
+            with ranges.range("layer", layer=index):
+                with ranges.range("attention", layer=index):
+                    normed_ND = rms_norm(x_ND, layer.attention_norm_D, config.rms_norm_eps)
+                    x_ND = x_ND + self._attention(index, layer, normed_ND, cos_sin, attend=attend)
+                with ranges.range("norm", layer=index):
+                    normed_ND = rms_norm(x_ND, layer.moe_norm_D, config.rms_norm_eps)
+                x_ND = x_ND + self.moe(index, normed_ND, recorder)
         return x_ND
 
     def _attention(self, index: int, layer: LayerWeights, x_ND: Tensor, cos_sin, *, attend) -> Tensor:
@@ -114,4 +122,5 @@ class MixtralModel:
 
     def _logits(self, x_ND: Tensor) -> Tensor:
         head_VD = self.weights.embedding_VD if self.weights.head_VD is None else self.weights.head_VD
-        return linear(rms_norm(x_ND, self.weights.final_norm_D, self.config.rms_norm_eps), head_VD)
+        with ranges.range("head"):
+            return linear(rms_norm(x_ND, self.weights.final_norm_D, self.config.rms_norm_eps), head_VD)

@@ -17,6 +17,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from fp4moe import ranges
 from fp4moe.errors import SelectionError
 from fp4moe.layouts import RowExperts
 from fp4moe.reference.route import Routing
@@ -40,16 +41,20 @@ def experts(x_TD: Tensor, packed: RowExperts, routing: Routing, activations: str
     if num_tokens == 0:
         return torch.empty_like(x_TD)
     with on_device(x_TD):
-        tile = tile_for(weights, _capability(str(x_TD.device)), num_tokens * top_k / packed.num_experts)
-        tiles = sort_slots(routing.ids_TK, packed.num_experts, tile.block_m)
-        storage = torch.float8_e4m3fn if weights == "fp8" else torch.bfloat16
-        rows, scales = rounded_rows(x_TD, activations, storage, permute=weights in FP4)
-        h = gated_product(Rows(rows, scales, top_k), packed.gate_up, tiles, activations, tile)
-        if activations == "fp8":
-            h, scales = rounded_rows(h, activations, storage, permute=False)
-        router_S = routing.weights_TK.contiguous().view(-1)
-        parts = weighted_product(Rows(h, scales, 1), packed.down, tiles, router_S, activations=activations, tile=tile)
-        return combine(parts, top_k, x_TD.dtype)
+        with ranges.range("permute"):
+            tile = tile_for(weights, _capability(str(x_TD.device)), num_tokens * top_k / packed.num_experts)
+            tiles = sort_slots(routing.ids_TK, packed.num_experts, tile.block_m)
+            storage = torch.float8_e4m3fn if weights == "fp8" else torch.bfloat16
+            rows, scales = rounded_rows(x_TD, activations, storage, permute=weights in FP4)
+        with ranges.range("gate-up GEMM"):
+            h = gated_product(Rows(rows, scales, top_k), packed.gate_up, tiles, activations, tile)
+        with ranges.range("down GEMM"):
+            if activations == "fp8":
+                h, scales = rounded_rows(h, activations, storage, permute=False)
+            router_S = routing.weights_TK.contiguous().view(-1)
+            parts = weighted_product(Rows(h, scales, 1), packed.down, tiles, router_S, activations=activations, tile=tile)
+        with ranges.range("combine"):
+            return combine(parts, top_k, x_TD.dtype)
 
 
 def _check(x_TD: Tensor, packed: RowExperts, weights: str, activations: str) -> None:

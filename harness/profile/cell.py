@@ -1,0 +1,152 @@
+"""One cell under the profilers: the passes, each in a bounded process, and the block of the record that comes of them.
+
+In: a cell, what a worker needs to load it, the tools. Out: (loaded, result) as a worker's `measure` gives them, `result` with a
+`profile` block. A process that crashes, hangs or is killed is a WorkerError or ProfileError; nsys failing alone is a note and a
+WARN where it was not asked for by name.
+"""
+
+import json
+import shutil
+import signal
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from harness.collect.values import missing
+from harness.errors import ProfileError, StorageError, WorkerError
+from harness.profile import nsys, read
+from harness.profile.layers import layer_times
+from harness.profile.table import PHASES, Profile, tabulate
+from harness.profile.target import RESULT
+from harness.profile.tools import Nsys
+from harness.record.write import RunWriter
+from harness.telemetry import store
+from harness.telemetry.sampler import Telemetry, open_sampler
+from harness.verdict import Reason, judge_check, verdict
+from harness.worker.client import reported
+
+PLAIN = ("off", "ranges", "off", "ranges", "off", "ranges", "torch")
+NO_SPEED = "a profile: its passes are shortened and listened to; `harness run` measures speed"
+UNDER_NSYS = ("off", "nvtx", "off", "nvtx")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything about a cell that the profiled process is told."""
+
+    backend: str
+    load: dict
+    cell: dict
+    seed: int
+    timeout_s: float
+    on_gpu: bool
+    telemetry_rate_hz: float = 10.0
+
+
+def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str) -> tuple[dict, dict]:
+    """`wish`: auto, nsys or torch. Files go below `folder`, the run's."""
+    scratch = folder / "profile" / job.cell["stem"]
+    answer, telemetry = _run(job, folder, scratch / "plain", PLAIN)
+    export, under, problem = None, None, None
+    if tool is not None:
+        try:
+            export, under = _under_nsys(job, folder, scratch / "nsys", tool)
+        except (ProfileError, WorkerError) as error:
+            if wish == "nsys":
+                raise
+            problem = str(error)
+    passes = answer["result"]["passes"]
+    host, gpu, notes = read.sources(folder, passes, export, on_gpu=job.on_gpu)
+    found = tabulate(host, gpu)
+    block = {
+        "tool": f"nsys {tool.version}" if host.source == "nsys" else "ranges in process",
+        "sources": found.sources,
+        "notes": [*notes, *found.notes, *([f"nsys failed and was left out: {problem}"] if problem else [])],
+        "rows": [asdict(row) for row in found.rows],
+        "attributed": {phase: found.attributed(phase) for phase in PHASES if found.attributed(phase) is not None},
+        "overhead": [asdict(one) for one in read.overheads(passes, under)],
+        "cost": _cost(answer["result"]["cost"], found, passes),
+        "layers": layer_times(host, gpu if found.sources["gpu"] else None),
+        "facts": answer["result"]["facts"],
+        "files": _files(folder, scratch, passes),
+    }
+    samples = dict(next(done["samples"] for done in reversed(passes) if done["name"] == "ranges"))
+    name = f"samples/{job.cell['stem']}-telemetry.parquet"
+    samples["telemetry"] = RunWriter(folder).store(name, lambda path: store.write(path, telemetry))
+    reasons = judge_check(answer["loaded"]["check"])
+    if problem:
+        reasons.append(Reason("no_nsys", f"{problem} The table is from the other sources", invalidates=False))
+    metrics = answer["result"]["memory"] | {name: missing(name, NO_SPEED) for name in ("output_throughput", "median_ttft_ms")}
+    return answer["loaded"], {"metrics": metrics, "samples": samples, "verdict": verdict(reasons), "profile": block}
+
+
+def _cost(cost: dict, found: Profile, passes: list[dict]) -> dict:
+    """What the collector costs a decode step by its own price: ranges a step x nanoseconds a range."""
+    step = found.row("decode step")
+    off = [second for done in passes if done["name"] == "off" for second in done["decode_s"]]
+    if step is None or not off:
+        return cost
+    num_ranges = sum(row.count for row in found.rows if row.phase == "decode step") / step.count
+    share = {kind: num_ranges * cost[f"{kind}_ns"] / (median(off) * 1e9) for kind in ("off", "collector")}
+    return cost | {"ranges_a_step": num_ranges, "off_share": share["off"], "collector_share": share["collector"]}
+
+
+def _under_nsys(job: Job, folder: Path, scratch: Path, tool: Nsys) -> tuple[Path, list[dict]]:
+    command = _prepare(job, folder, scratch, UNDER_NSYS)
+    export = nsys.collect(tool, command, scratch, timeout_s=job.timeout_s, with_cuda=job.on_gpu)
+    return export, _answer(scratch, 0, scratch / "nsys.log")["result"]["passes"]
+
+
+def _run(job: Job, folder: Path, scratch: Path, passes: tuple[str, ...]) -> tuple[dict, Telemetry]:
+    """What the process answered, and the telemetry of its life."""
+    command, log = _prepare(job, folder, scratch, passes), scratch / "target.log"
+    with ExitStack() as stack:
+        samplers = []
+
+        def watch(pid: int) -> None:
+            samplers.append(stack.enter_context(open_sampler(pid, on_gpu=job.on_gpu, rate_hz=job.telemetry_rate_hz)))
+
+        try:
+            ended = nsys.run_bounded(command, log=log, timeout_s=job.timeout_s, what="the profiled process", started=watch)
+        except ProfileError as error:
+            raise WorkerError("hang", str(error)) from None
+    return _answer(scratch, ended.code, log), samplers[0].telemetry
+
+
+def _prepare(job: Job, folder: Path, scratch: Path, passes: tuple[str, ...]) -> list[str]:
+    """The command, with its job file written and an older answer removed."""
+    profile = {"cell": job.cell, "folder": str(folder.absolute()), "seed": job.seed, "passes": list(passes)}
+    text = json.dumps({"backend": job.backend, "load": job.load, "profile": profile})
+    path = scratch / "job.json"
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{scratch}: could not be stored ({error.strerror}); free some space") from None
+    return [sys.executable, "-m", "harness.profile.target", str(path.absolute())]
+
+
+def _answer(scratch: Path, code: int, log: Path) -> dict:
+    """What the process wrote; an error for what it reports, or for its end without a word."""
+    path = scratch / RESULT
+    if path.is_file():
+        answer = json.loads(path.read_text(encoding="utf-8"))
+        if "error" in answer:
+            raise reported(answer["error"])
+        return answer
+    if code < 0:
+        raise WorkerError("killed", f"the profiled process was ended by {signal.Signals(-code).name}. {nsys.tail(log)}")
+    raise WorkerError("crashed", f"the profiled process left no result (exit code {code}). {nsys.tail(log)}")
+
+
+def _files(folder: Path, scratch: Path, passes: list[dict]) -> dict[str, str]:
+    """What is kept for other tools: nsys's report, the torch profiler's traces. Exports are removed: the report has it all."""
+    kept = {kind: name for done in passes if done["name"] == "torch" for kind, name in done["samples"].items()}
+    report = scratch / "nsys" / "nsys.nsys-rep"
+    for spare in (scratch / "nsys").glob("nsys.*"):
+        if spare.suffix in (".qdstrm", ".sqlite"):
+            spare.unlink()
+    return kept | ({"nsys": str(report.relative_to(folder))} if report.is_file() else {})

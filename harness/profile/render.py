@@ -1,0 +1,86 @@
+"""A profile for people: the table by range, overheads and notes, as rich tables and as Markdown.
+
+In: a record with a `profile` block. Out: rows of text, shared by both. A figure that was not seen is a dash; the reason stands
+below the table, with the source of each column.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+HEADERS = ("range", "calls", "total ms", "mean us", "p50 us", "p99 us", "share", "GPU us", "kernels", "gap us")
+DASH = "–"
+
+
+def rows(block: dict) -> Iterator[tuple[str, ...]]:
+    """One a range, indented by depth."""
+    for row in block["rows"]:
+        depth = len(row["path"]) - 1
+        yield (
+            "  " * depth + row["path"][-1],
+            f"{row['count']}",
+            _number(row["total_ns"], 1e6, 2),
+            *(_number(row[key], 1e3, 1) for key in ("mean_ns", "p50_ns", "p99_ns")),
+            f"{100 * row['share']:.1f} %",
+            _number(row["gpu_ns"], 1e3, 1),
+            _number(row["kernels"], 1, 1),
+            _number(row["gap_ns"], 1e3, 1),
+        )
+
+
+def _number(value: float | None, unit: float, digits: int) -> str:
+    return DASH if value is None else f"{value / unit:,.{digits}f}"
+
+
+def lines(block: dict) -> Iterator[str]:
+    """What a reader must know beside the table."""
+    sources = block["sources"]
+    yield f"Host times from {sources['host']}; " + (
+        f"GPU time, kernels and gaps (means a call) from {sources['gpu']}."
+        if sources["gpu"]
+        else f"no GPU columns: {sources['no_gpu']}."
+    )
+    for phase, share in block["attributed"].items():
+        yield f"{100 * share:.1f} % of the time of {phase} lies in ranges that name a piece of work."
+    if any(row["p99_ns"] is None for row in block["rows"]):
+        yield "p99 needs 100 calls or more."
+    for one in block["overhead"]:
+        ratio = "" if one["ratio"] is None or one["what"] == "off" else f", {100 * (one['ratio'] - 1):+.1f} % of off"
+        yield (
+            f"Decode step, {one['what']}: median {one['median_ms']:.3f} ms "
+            f"(quartiles {one['low_ms']:.3f} to {one['high_ms']:.3f}, n = {one['n']}){ratio}."
+        )
+    cost = block.get("cost") or {}
+    if "collector_share" in cost:
+        yield (
+            f"By their price: {cost['ranges_a_step']:.0f} ranges a decode step at {cost['collector_ns']:.0f} ns each are "
+            f"{100 * cost['collector_share']:.2f} % of it; off, {cost['off_ns']:.0f} ns each, {100 * cost['off_share']:.2f} %."
+        )
+    yield from block["notes"]
+
+
+def rich_table(record: dict) -> Any:
+    """For a terminal."""
+    from rich import box
+    from rich.table import Table
+
+    block = record["profile"]
+    title = f"{record['precision']['label']}, {record['workload']['name']}, {record['model']} on {record['target']['name']}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for index, header in enumerate(HEADERS):
+        table.add_column(header, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows(block):
+        table.add_row(*row, style="bold" if not row[0].startswith(" ") else "")
+    return table
+
+
+def markdown(records: list[dict]) -> str:
+    """profile.md: every profiled cell."""
+    parts = ["# Where the time goes", ""]
+    for record in records:
+        block = record["profile"]
+        parts += [f"## {record['cell_id']}", "", "| " + " | ".join(HEADERS) + " |", "|---" + "|---:" * (len(HEADERS) - 1) + "|"]
+        for name, *figures in rows(block):
+            shown = name.replace("  ", "&emsp;")
+            parts.append(f"| {shown} | " + " | ".join(figures) + " |")
+        parts += ["", *(f"- {line}" for line in lines(block)), ""]
+    return "\n".join(parts)

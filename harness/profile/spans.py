@@ -1,0 +1,70 @@
+"""What every profiler's output becomes: named spans of host time, kernels, and how much of the kernels was seen.
+
+In: nothing. Out: the data classes. Times are nanoseconds on the source's own clock; only differences are compared across
+sources. A source that did not look for kernels has `kernels` None and says why in `no_kernels`; it is never an empty list.
+"""
+
+from dataclasses import dataclass, field
+
+MIN_KERNEL_SHARE = 0.98
+"""Launches whose kernel must be in the trace for its GPU columns to count; the rest is lost at the window's edges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One range on one thread."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    thread: int = 0
+    payload: dict = field(default_factory=dict)
+
+    @property
+    def duration_ns(self) -> int:
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel, copy or fill on the GPU; `launch_ns` is when the host asked for it, None where that was not seen."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    launch_ns: int | None
+    stream: int = 0
+    graph_launch: int | None = None
+    """Which launch of a CUDA graph it came from; None for a kernel launched by itself."""
+
+    @property
+    def duration_ns(self) -> int:
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One source's view of one process."""
+
+    source: str
+    spans: tuple[Span, ...]
+    kernels: tuple[Kernel, ...] | None
+    num_launches: int
+    """Launches that the host made, graphs counted once."""
+    no_kernels: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing_kernels(self) -> str | None:
+        """Why the GPU columns cannot be taken from here; None when they can."""
+        if self.kernels is None:
+            return self.no_kernels
+        if self.num_launches == 0:
+            return f"{self.source}: no kernel was launched in the trace"
+        seen = len({kernel.launch_ns for kernel in self.kernels if kernel.launch_ns is not None})
+        if seen >= MIN_KERNEL_SHARE * self.num_launches:
+            return None
+        return (
+            f"{self.source}: kernel rows are missing: {seen} of {self.num_launches} launches have theirs. Its CUPTI is older "
+            "than the driver, most often; take a newer nsys, or the kernels from the torch profiler"
+        )

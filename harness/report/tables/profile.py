@@ -1,0 +1,126 @@
+"""Tables of a profile: time by range, the roofline by kind of work and by layer, what listening cost.
+
+In: measured cells with a `profile` block. Out: Tables. A figure that no source saw is a dash with its reason below.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from harness.profile.render import DASH
+from harness.profile.roofline import Point, by_name, points
+from harness.report.cells import REFERENCE_SPEED, MeasuredCell
+from harness.report.grid import Entry, Footnotes, Group, Table, table
+from harness.report.numbers import significant
+
+RANGES = ("Range", "Calls", "Total", "Mean", "p50", "p99", "Share", "GPU a call", "Kernels", "Gaps a call")
+ROOFLINE = ("Work", "Experts hit", "Bytes", "Operations", "Time", "Read", "Computed", "Limit", "Share of limit", "Bound by")
+
+
+def blocks(cells: Sequence[MeasuredCell]) -> Iterator[tuple[MeasuredCell, dict]]:
+    """Cells with a profile."""
+    for cell in cells:
+        block = next((record["profile"] for record in cell.records if record.get("profile")), None)
+        if block:
+            yield cell, block
+
+
+def label(cell: MeasuredCell) -> str:
+    reference = f" · {REFERENCE_SPEED}" if cell.is_reference else ""
+    return f"{cell.name} ({cell.method}) · {cell.workload} · {cell.model} · {cell.target}{reference}"
+
+
+def ranges_table(cells: Sequence[MeasuredCell]) -> Table:
+    """A row a path of ranges, a group a cell."""
+    notes, groups = Footnotes(), []
+    for cell, block in blocks(cells):
+        why = block["sources"]["no_gpu"] or "no kernel was launched inside"
+        groups.append(Group(label(cell), tuple(_range_row(row, notes, why) for row in block["rows"])))
+    caption = (
+        "Time by range. Indented ranges lie inside the one above. GPU: duration of the kernels launched inside; gaps: time "
+        "between two of them in which none ran. The source of each column stands below."
+    )
+    return table(caption, RANGES, groups, notes)
+
+
+def _range_row(row: dict, notes: Footnotes, why: str) -> tuple[Entry, ...]:
+    depth = len(row["path"]) - 1
+    name = "\u2003" * depth + row["path"][-1]
+    p99 = notes.dash("p99 needs 100 calls") if row["p99_ns"] is None else _us(row["p99_ns"])
+    kernels = notes.dash(why) if row["kernels"] is None else Entry(significant(row["kernels"], 3))
+    gpu, gap = (notes.dash(why) if row[key] is None else _us(row[key]) for key in ("gpu_ns", "gap_ns"))
+    return (
+        Entry(name, tone="" if depth else "head"),
+        Entry(f"{row['count']}"),
+        Entry(f"{row['total_ns'] / 1e6:.2f}", "ms"),
+        _us(row["mean_ns"]),
+        _us(row["p50_ns"]),
+        p99,
+        Entry(f"{100 * row['share']:.1f}", "%"),
+        gpu,
+        kernels,
+        gap,
+    )
+
+
+def _us(ns: float) -> Entry:
+    return Entry(significant(ns / 1e3, 4), "µs")
+
+
+def roofline_table(cells: Sequence[MeasuredCell]) -> Table:
+    """All layers of a decode step together, a row a kind of work."""
+    groups = [Group(label(cell), tuple(map(_point_row, by_name(points(block))))) for cell, block in blocks(cells)]
+    caption = (
+        "Roofline of a decode step, all layers together: bytes are the experts really hit × (codes + scales), projections, "
+        "keys and values; ceilings were measured in the same process."
+    )
+    return table(caption, ROOFLINE, [group for group in groups if group.rows], Footnotes())
+
+
+def layers_table(cells: Sequence[MeasuredCell]) -> Table:
+    """Experts and attention of each layer."""
+    groups = []
+    for cell, block in blocks(cells):
+        found = [point for point in points(block) if point.layer is not None and point.name in ("experts", "attention")]
+        rows = tuple((Entry(f"{point.layer}"), *_point_row(point)) for point in found)
+        groups += [Group(label(cell), rows)] if rows else []
+    return table("Roofline by layer.", ("Layer", *ROOFLINE), groups, Footnotes(), folded=True)
+
+
+def _point_row(point: Point) -> tuple[Entry, ...]:
+    source = "GPU time" if point.is_gpu else "host time"
+    return (
+        Entry(point.name, tone="head"),
+        Entry(DASH if point.experts_hit is None else significant(point.experts_hit, 3)),
+        Entry(significant(point.num_bytes / 1e6, 3), "MB"),
+        Entry(significant(point.flops / 1e6, 3), "MFLOP"),
+        Entry(significant(point.us, 4), "µs", source),
+        Entry(significant(point.gb_s, 3), "GB/s"),
+        Entry(significant(point.tflops * 1e3, 3), "GFLOP/s"),
+        Entry(significant(point.limit_us, 3), "µs"),
+        Entry(significant(100 * point.share, 3), "%"),
+        Entry(point.bound_by),
+    )
+
+
+def overhead_table(cells: Sequence[MeasuredCell]) -> Table:
+    """Decode steps under each kind of listening."""
+    groups = []
+    for cell, block in blocks(cells):
+        rows = [
+            (
+                Entry(one["what"], tone="head"),
+                Entry(significant(one["median_ms"], 4), "ms", f"{one['low_ms']:.3g}–{one['high_ms']:.3g}, n = {one['n']}"),
+                Entry(DASH if one["ratio"] is None else f"{100 * (one['ratio'] - 1):+.1f}", "%" if one["ratio"] else ""),
+            )
+            for one in block["overhead"]
+        ]
+        groups.append(Group(label(cell), tuple(rows)))
+    caption = "What listening cost: the median decode step with its quartiles, and the change against nothing listening."
+    return table(caption, ("Listening", "Decode step", "Against off"), groups, Footnotes(), folded=True)
+
+
+def sentences(cells: Sequence[MeasuredCell]) -> str:
+    """Sources, attribution and notes of every profile, for the section's intro."""
+    from harness.profile.render import lines
+
+    seen = dict.fromkeys(line for _, block in blocks(cells) for line in lines(block) if not line.startswith("Decode step,"))
+    return " ".join(line if line.endswith((".", "!", "?")) else f"{line}." for line in seen)

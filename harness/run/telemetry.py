@@ -1,0 +1,58 @@
+"""Telemetry beside a measurement: sampled in this process, joined to the result that the worker gives.
+
+In: a worker, its result. Out: the result with telemetry's metrics, samples and reasons. The window is that of the
+requests: from the first submission to the last token, as the request samples tell it. A measurement without requests
+(quality) keeps its samples and gets no metric.
+"""
+
+from pathlib import Path
+
+from harness.device import num_cores
+from harness.record.write import RunWriter
+from harness.run.prepare import Prepared
+from harness.telemetry import store
+from harness.telemetry.judge import judge_host, judge_telemetry
+from harness.telemetry.sampler import Sampler, Telemetry, open_sampler
+from harness.telemetry.summary import Window, telemetry_metrics
+from harness.verdict import add_reasons
+
+
+def watched(worker, prepared: Prepared) -> Sampler:
+    """A sampler of the worker's process and, on a GPU, of every visible GPU."""
+    return open_sampler(worker.pid, on_gpu=prepared.device.is_gpu, rate_hz=prepared.scenario.telemetry_rate_hz)
+
+
+def add_telemetry(
+    result: dict, telemetry: Telemetry, prepared: Prepared, *, folder: str, stem: str, never_waits: bool = False
+) -> None:
+    """Complete `result` in place; StorageError when the samples cannot be stored.
+
+    `never_waits`: the worker always had a request to work on, so that an idle core is another program's doing.
+    """
+    if not result.get("samples"):
+        return
+    writer = RunWriter(Path(folder))
+    name = f"samples/{stem}-telemetry.parquet"
+    result["samples"]["telemetry"] = writer.store(name, lambda path: store.write(path, telemetry))
+    window = window_of(writer.folder, result["samples"])
+    if window is None:
+        return
+    result["metrics"] |= telemetry_metrics(telemetry, window)
+    reasons = judge_telemetry(telemetry, window, on_gpu=prepared.device.is_gpu)
+    if never_waits and not prepared.device.is_gpu and prepared.scenario.cpu_threads == 1:
+        reasons += judge_host(telemetry, window, threads=1, num_cores=num_cores())
+    result["verdict"] = add_reasons(result["verdict"], reasons)
+
+
+def window_of(folder: Path, samples: dict[str, str]) -> Window | None:
+    """From first submission to last token; None without request samples or tokens."""
+    import pyarrow.parquet as parquet
+
+    if "requests" not in samples:
+        return None
+    rows = parquet.read_table(folder / samples["requests"], columns=["submitted_ns", "end_ns", "output_tokens"]).to_pylist()
+    ended = [row for row in rows if row["end_ns"] is not None and row["submitted_ns"] is not None]
+    if not ended:
+        return None
+    start, end = min(row["submitted_ns"] for row in ended), max(row["end_ns"] for row in ended)
+    return Window(start, end, sum(row["output_tokens"] for row in ended)) if end > start else None
