@@ -133,11 +133,12 @@ def _reason_to_drop(cell: Cell, target: str, device: Device, source: ModelSource
     if target not in ("any", device.kind):
         return f"needs {target}; this machine has {device.name}. Run it there and merge with `harness report`"
     if known.is_elsewhere:
-        return _quality_reason(cell, source) or known.problem
+        return _quality_reason(cell, source) or _routing_reason(cell, device, source, known) or known.problem
     if not device.is_gpu and source.num_parameters > GPU_ONLY_PARAMETERS:
         size = f"{sum(known.memory_bytes.values()) / 1e9:.1f} GB free"
         return f"{source.num_parameters / 1e9:.1f} B parameters need a GPU with {size}; this machine has no GPU"
-    return _quality_reason(cell, source) or known.problem or _memory_problem(known, device)
+    reason = _quality_reason(cell, source) or _routing_reason(cell, device, source, known)
+    return reason or known.problem or _memory_problem(known, device)
 
 
 def _quality_reason(cell: Cell, source: ModelSource) -> str | None:
@@ -146,13 +147,33 @@ def _quality_reason(cell: Cell, source: ModelSource) -> str | None:
     return None
 
 
+def _routing_reason(cell: Cell, device: Device, source: ModelSource, known: Facts) -> str | None:
+    if cell.is_quality or cell.workload.routing is None:
+        return None
+    if known.is_elsewhere:
+        return f"routing is imposed by our own engine only; {cell.backend} has none"
+    if source.weights != "random":
+        return "routing is imposed on random weights only; trained ones keep their own. Set `weights: random`"
+    return None if device.is_gpu else "imposed routing needs the GPU engine; this machine has no GPU"
+
+
 def _memory_problem(known: Facts, device: Device) -> str | None:
-    needed = sum(known.memory_bytes.values())
-    if needed <= device.free_bytes * MEMORY_HEADROOM:
+    needed, room = sum(known.memory_bytes.values()), device.free_bytes * MEMORY_HEADROOM
+    if needed <= room:
         return None
     parts = sorted(known.memory_bytes.items(), key=lambda item: -item[1])[:3]
     causes = ", ".join(f"{name.replace('_', ' ')} {size / 1e9:.1f}" for name, size in parts)
-    return f"needs {needed / 1e9:.1f} GB ({causes}); {device.name} has {device.free_bytes / 1e9:.1f} GB free"
+    found = f"needs {needed / 1e9:.1f} GB ({causes}); {device.name} has {device.free_bytes / 1e9:.1f} GB free"
+    return f"{found}. {_what_would_fit(known, needed - room)}"
+
+
+def _what_would_fit(known: Facts, excess_bytes: float) -> str:
+    """By how much the cache must shrink, or that no cache is small enough."""
+    cache = known.memory_bytes.get("kv_cache", 0)
+    if cache > excess_bytes:
+        share = int(100 * (cache - excess_bytes) / cache)
+        return f"It fits with {share} % of the KV cache: that share of the concurrency, or of prompt plus output tokens"
+    return "It does not fit without any KV cache; choose a precision with fewer bits or a larger GPU"
 
 
 def check_lengths(scenario: Scenario, sources: Mapping[str, ModelSource]) -> None:

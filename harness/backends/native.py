@@ -4,6 +4,7 @@ Called inside a worker process with plain JSON data (see harness.worker.protocol
 loaded weights and the same selected implementations. Nothing is written but samples, through `RunWriter.store`.
 """
 
+import gc
 from pathlib import Path
 
 import torch
@@ -11,15 +12,21 @@ import torch
 from fp4moe.errors import CheckpointError, FormatError
 from fp4moe.precision import Precision
 from fp4moe.runtime import (
+    EngineChoice,
     RandomWeights,
     check_moe_layer,
     checked_layers,
     checked_tokens,
+    choose_engine,
+    engine_here,
     load_model,
+    make_engine,
     moe_shape,
     predict_memory_bytes,
 )
-from harness.backends import native_profile, native_quality, native_speed
+from fp4moe.runtime.gpu.memory import predict_gpu_bytes
+from fp4moe.runtime.gpu.schedule import STEP_TOKENS
+from harness.backends import native_profile, native_quality, native_routing, native_speed
 from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
 from harness.backends.selection import Place, choice_row, choices, implementation_for, peer_row
 from harness.collect.memory import peak_rss_bytes
@@ -39,6 +46,9 @@ class NativeBackend:
         self.source: ModelSource | None = None
         self.check: dict | None = None
         self._text: tuple | None = None
+        self._engine: tuple | None = None
+        self.imposed: tuple[str, int] | None = None
+        self._passes = None
 
     def is_input_error(self, error: Exception) -> bool:
         """Whether the fault lies in what the user gave (a checkpoint), not in the run."""
@@ -71,8 +81,8 @@ class NativeBackend:
         rows = []
         for index, precision in enumerate(wanted):
             formats = precision.weights, precision.activations
-            memory = predict_memory_bytes(config, precision, max_slots=slots, max_context=context)
             chosen, problem = choices(*formats, shape=moe_shape(config), place=place, **limits)
+            memory = predicted_bytes(config, precision, chosen, place, (slots, context))
             problem = problem or stored_problem(stored, precision)
             peer = peer_row(*formats, place)
             rows.append({"memory_bytes": memory, "choices": chosen, "problem": problem, "peer": peer})
@@ -102,6 +112,7 @@ class NativeBackend:
             "implementation": [choice_row(choice) for choice in self.model.choices],
             "check": self.check,
             "weights": {"sha256": self.model.weights_sha256, "source": self.source.weights},
+            "engine": native_engine_facts(engine_here(self.model)),
         }
 
     def measure(self, *, cell, folder, seed, progress) -> dict:
@@ -118,6 +129,41 @@ class NativeBackend:
     def profile(self, *, cell, folder, seed, passes, progress) -> dict:
         """Passes over one `requests` cell with listeners on its ranges; see native_profile."""
         return native_profile.profile(self, cell=cell, folder=Path(folder), seed=seed, passes=passes, progress=progress)
+
+    def engine(self, slots: int, context: int):
+        """An engine with at least this room, idle; the last one where it will do."""
+        if self._engine is None or self._engine[:2] != (slots, context):
+            self.close_engine()
+            self._engine = slots, context, make_engine(self.model, max_slots=slots, max_context=context)
+            self.imposed = None
+        return self._engine[2]
+
+    @property
+    def engine_in_use(self):
+        """The last engine that was asked for."""
+        return self._engine[2]
+
+    def close_engine(self) -> None:
+        """Give back what the engine holds of the device."""
+        self._engine = None
+        if self.model.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def impose_routing(self, spec, seed: int) -> None:
+        """The workload's routing on the engine's tokens; nothing where it asks for none."""
+        native_routing.impose(self, spec, seed)
+
+    def score(self, tokens, recorder):
+        """Logits of whole windows by the arithmetic of the engine that serves."""
+        if engine_here(self.model).row.name != "gpu":
+            return self.model.score(tokens, recorder)
+        from fp4moe.runtime.gpu.passes import DecoderPasses
+        from fp4moe.runtime.gpu.scoring import score
+
+        if self._passes is None or self._passes.max_context < tokens.shape[1]:
+            self._passes = DecoderPasses(self.model, max_context=tokens.shape[1])
+        return score(self._passes, tokens, recorder)
 
     def text(self):
         """(token ids, bytes a token) of the held-out text under this model's tokenizer; None for random weights."""
@@ -165,3 +211,23 @@ class NativeBackend:
             reason = "on a GPU the device's memory is what counts; host memory is not reported"
             metrics["process_peak_rss_bytes"] = missing("process_peak_rss_bytes", reason)
         return metrics
+
+
+def predicted_bytes(config, precision: Precision, chosen: list[dict], place: Place, sizes: tuple[int, int]) -> dict[str, int]:
+    """By cause, for the engine that would serve there; `sizes` are slots and context."""
+    sizes = {"max_slots": sizes[0], "max_context": sizes[1]}
+    engine = choose_engine(config, place.capability, place.environment).row.name
+    if engine == "plain" or not chosen:
+        return predict_memory_bytes(config, precision, **sizes)
+    layout = next(row["layout"] for row in chosen if row["op"] == "experts")
+    return predict_gpu_bytes(config, precision, layout=layout, step_tokens=STEP_TOKENS, **sizes)
+
+
+def native_engine_facts(choice: EngineChoice) -> dict:
+    """Which engine of ours serves and why not the ones before it, in the form of the other backends' `engine` block."""
+    passed_over = [{"name": name, "reason": reason} for name, reason in choice.refused]
+    return {
+        "name": f"fp4moe {choice.row.name} engine",
+        "note": choice.row.note,
+        "attention": {"chosen": choice.row.attention, "candidates": [], "passed_over": passed_over},
+    }

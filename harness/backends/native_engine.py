@@ -7,7 +7,7 @@ engine's public interface alone (submit, cancel, step). One thread calls it.
 import torch
 
 from fp4moe.errors import EngineError
-from fp4moe.runtime import Engine, Request, Sampling
+from fp4moe.runtime import Request, Sampling, make_engine
 from harness.serve.jobs import GenerationSpec, Scores, TokenScore
 
 
@@ -16,7 +16,7 @@ class NativeEngine:
 
     def __init__(self, model, *, max_slots: int, max_context: int) -> None:
         self._model = model
-        self._engine = Engine(model, max_slots=max_slots, max_context=max_context)
+        self._engine = make_engine(model, max_slots=max_slots, max_context=max_context)
 
     @property
     def has_work(self) -> bool:

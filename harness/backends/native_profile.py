@@ -6,7 +6,6 @@ the torch profiler, over a shortened workload, eager where the engine has CUDA g
 Every pass serves the same requests in the same order with an engine of its own, the KV cache included.
 """
 
-import inspect
 import json
 import timeit
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from pathlib import Path
 import torch
 
 from fp4moe import nvtx, ranges
-from fp4moe.runtime import Engine, RoutingRecorder
+from fp4moe.runtime import RoutingRecorder, engine_here, make_engine
 from harness.backends import model_facts, native_speed
 from harness.backends.watched import Watched
 from harness.collect import tables
@@ -38,7 +37,7 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
     text = backend.text()
     tokens = None if text is None else text[0]
     planned = plan_requests(spec, tokens, backend.model.config.vocab_size, seed)
-    native_speed._warm_up(backend.model, spec, planned, seed)
+    native_speed.warm_up(native_speed.engine_of(backend, spec), spec, planned, seed)
     sink, tool = nvtx.open_nvtx() if "nvtx" in passes else (None, "not asked for")
     if "nvtx" in passes and sink is None:
         raise ProfileError(f"NVTX: {tool}; this process was to be profiled and is not")
@@ -109,7 +108,7 @@ class _Pass:
     def run_torch(self) -> dict:
         """The trace of an eager engine; of the replays too where the engine has CUDA graphs."""
         samples = {"trace": self._trace("trace", eager=True)}
-        if _has_graphs() and self._backend.model.device.type == "cuda":
+        if engine_here(self._backend.model).row.name == "gpu":
             samples["replays"] = self._trace("replays", eager=False)
         return self._timed(self._traced_steps) | {"samples": samples}
 
@@ -136,14 +135,15 @@ class _Pass:
         requests, steps = self._run(engine, self._planned, self._spec)
         return recorder, steps, requests
 
-    def _engine(self, spec: WorkloadSpec, *, eager: bool) -> tuple[Engine, RoutingRecorder]:
+    def _engine(self, spec: WorkloadSpec, *, eager: bool):
         recorder = RoutingRecorder(self._backend.model.config.num_layers)
-        options = {"use_graphs": False} if eager and _has_graphs() else {}
         slots = min(num_slots(spec.arrival), spec.num_requests)
         context = max(len(request.prompt_ids) + request.output_tokens for request in self._planned)
-        return Engine(self._backend.model, max_slots=slots, max_context=context, recorder=recorder, **options), recorder
+        self._backend.close_engine()
+        sizes = {"max_slots": slots, "max_context": context}
+        return make_engine(self._backend.model, **sizes, recorder=recorder, use_graphs=not eager), recorder
 
-    def _run(self, engine: Engine, planned: list, spec: WorkloadSpec):
+    def _run(self, engine, planned: list, spec: WorkloadSpec):
         with ranges.range("cell"):
             served = native_speed.run_requests(Watched(engine), planned, spec, seed=self._seed, progress=lambda *told: None)
         return served[0], served[1]
@@ -165,11 +165,6 @@ def _row(ended: ranges.Ended) -> dict:
         "tokens": number("tokens"),
         "payload": json.dumps(ended.payload),
     }
-
-
-def _has_graphs() -> bool:
-    """Whether the engine can run with and without CUDA graphs."""
-    return "use_graphs" in inspect.signature(Engine).parameters
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def measure(backend, *, cell: dict, folder: Path, progress) -> dict:
     recorder = RoutingRecorder(backend.model.config.num_layers)
     scratch = Path(folder) / "scratch" / cell["model"]
     scratch.mkdir(parents=True, exist_ok=True)
-    scores = _score(backend.model, windows, spec, recorder, scratch, is_baseline=cell["is_baseline"], progress=progress)
+    scores = _score(backend, windows, spec, recorder, scratch, is_baseline=cell["is_baseline"], progress=progress)
     nll, divergence = scores
     total = float(nll.sum(dtype=np.float64))
     count = windows.num_scored
@@ -75,14 +75,14 @@ def measure(backend, *, cell: dict, folder: Path, progress) -> dict:
     }
 
 
-def _score(model, windows: HeldoutWindows, spec: QualitySpec, recorder, scratch: Path, *, is_baseline: bool, progress):
+def _score(backend, windows: HeldoutWindows, spec: QualitySpec, recorder, scratch: Path, *, is_baseline: bool, progress):
     """(nll [W, T] float32 nats, Divergence or None when there is no BF16 run to hold against)."""
-    reference = _Reference.open(scratch, windows, spec, vocab_size=model.config.vocab_size, is_baseline=is_baseline)
+    reference = _Reference.open(scratch, windows, spec, vocab_size=backend.model.config.vocab_size, is_baseline=is_baseline)
     nll = np.empty((windows.tokens.shape[0], windows.tokens.shape[1] - 1), dtype=np.float32)
     for start in range(0, len(nll), spec.batch_windows):
-        tokens = torch.from_numpy(windows.tokens[start : start + spec.batch_windows]).to(model.device)
+        tokens = torch.from_numpy(windows.tokens[start : start + spec.batch_windows]).to(backend.model.device)
         recorder.begin_step("score", tokens[:, :-1].numel(), start)
-        logits = model.score(tokens[:, :-1], recorder)
+        logits = backend.score(tokens[:, :-1], recorder)
         log_probabilities = logits.log_softmax(-1)
         targets = tokens[:, 1:, None]
         nll[start : start + len(tokens)] = -log_probabilities.gather(-1, targets).squeeze(-1).cpu().numpy()

@@ -1,7 +1,7 @@
 """Speed of the native backend: run a workload's requests through the engine and keep every time stamp.
 
 In: a loaded backend, a workload. Out: metrics, expert usage of the decode steps, samples (requests, steps, routing).
-Warm-up requests come first in an engine of their own and are not counted; the prompts are the workload's.
+Warm-up requests come first and are not counted; the prompts are the workload's.
 """
 
 import time
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fp4moe.runtime import Engine, Request, RoutingRecorder, Sampling, peak_step_bytes
+from fp4moe.runtime import Request, RoutingRecorder, Sampling, peak_step_bytes
 from harness.collect import experts, tables
 from harness.collect.expert_cache import simulate
 from harness.collect.in_process import in_process_figures
@@ -36,9 +36,11 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
     text = backend.text()
     encode, _ = codec_of(backend.source.path)
     planned = plan_requests(spec, None if text is None else text[0], backend.model.config.vocab_size, seed, encode=encode)
-    activation_peak = _warm_up(backend.model, spec, planned, seed)
+    engine = engine_of(backend, spec)
+    backend.impose_routing(spec, seed)
+    activation_peak = warm_up(engine, spec, planned, seed, device=str(backend.model.device))
     recorder = RoutingRecorder(backend.model.config.num_layers)
-    engine = _engine(backend.model, spec, recorder)
+    engine.record_into(recorder)
     outputs: dict[str, list[int]] = {}
     requests, steps = run_requests(engine, planned, spec, seed=seed, progress=progress, outputs=outputs)
     reasons = [*judge_check(backend.check), *judge_requests(requests, steps), *judge_source(spec)]
@@ -66,15 +68,15 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
     }
 
 
-def _engine(model, spec: WorkloadSpec, recorder: RoutingRecorder | None) -> Engine:
+def engine_of(backend, spec: WorkloadSpec):
+    """The backend's engine with room for the workload."""
     bounds = bounds_of(spec)
-    slots = min(num_slots(spec.arrival), bounds.num_requests)
-    return Engine(model, max_slots=slots, max_context=bounds.max_context, recorder=recorder)
+    return backend.engine(min(num_slots(spec.arrival), bounds.num_requests), bounds.max_context)
 
 
-def _warm_up(model, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int) -> int:
+def warm_up(engine, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int, *, device: str = "cpu") -> int:
     """Run the first requests with short outputs; gives the peak bytes of activations with every slot in use."""
-    engine = _engine(model, spec, None)
+    engine.record_into(None)
 
     def run_all(requests: list[PlannedRequest]) -> None:
         for request in requests:
@@ -87,7 +89,7 @@ def _warm_up(model, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int
     one_round = [
         replace(request, request_id=f"peak-{index}") for index, request in enumerate(planned[: num_slots(spec.arrival)])
     ]
-    return peak_step_bytes(lambda: run_all(one_round), device=str(model.device))
+    return peak_step_bytes(lambda: run_all(one_round), device=device)
 
 
 def _sampling(spec: WorkloadSpec, request: PlannedRequest, seed: int) -> Sampling:
@@ -95,7 +97,7 @@ def _sampling(spec: WorkloadSpec, request: PlannedRequest, seed: int) -> Samplin
     return Sampling(temperature=spec.sampling.temperature, top_p=spec.sampling.top_p, seed=sampling_seed(seed, index))
 
 
-def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, seed: int, progress, outputs=None):
+def run_requests(engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, seed: int, progress, outputs=None):
     """Send each request when it is due and step the engine until all have ended: (request times, step times).
 
     `outputs`, where given, is filled with the token ids of each request.

@@ -90,6 +90,11 @@ class WorkloadSpec(Spec):
     sampling: SamplingSpec = SamplingSpec()
     warmup_requests: int | None = Field(None, ge=0, description="Default: 2 x concurrency, at most num_requests")
     slo: SloSpec | None = None
+    routing: str | None = Field(
+        None,
+        min_length=1,
+        description="Experts imposed on random weights: uniform, zipf, zipf:S, hot70 or recorded:FILE; needs a GPU",
+    )
     max_failed_pct: float = Field(1.0, ge=0, le=100, description="More failed requests than this make the record INVALID")
 
     @model_validator(mode="after")

@@ -77,6 +77,18 @@ class Engine:
         """Bytes held for keys and values, in use or not."""
         return self._cache.nbytes
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What computes a step beside the experts, for records."""
+        return {"engine": "plain", "attention": "scaled_dot_product_attention (PyTorch), float32"}
+
+    def record_into(self, recorder: RoutingRecorder | None) -> None:
+        """Record from here on, and number requests and steps anew; EngineError while a request is under way."""
+        if self.has_work:
+            raise EngineError("engine: record_into() needs an engine without requests; step until has_work is False")
+        self._recorder, self._num_steps = recorder, 0
+        self.request_numbers = {}
+
     def submit(self, request: Request) -> None:
         """Queue a request; EngineError, without any effect, when it can never be served."""
         if request.request_id in self.request_numbers:

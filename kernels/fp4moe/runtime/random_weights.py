@@ -1,7 +1,7 @@
 """Seeded random weights in the place of a checkpoint: right for speed and memory, meaningless for quality.
 
-In: a config and a seed. Out: BF16 tensors by their Hugging Face name, and on a GPU the experts of a layer in their format at once
-(quantize/random_codes.py), drawn when asked for, so that the whole model never exists in BF16. Each tensor has its own
+In: a config and a seed. Out: BF16 tensors by their Hugging Face name, and on a GPU the experts of a layer in their format at
+once (quantize/random_codes.py), drawn when asked for, so that the whole model never exists in BF16. Each tensor has its own
 generator (seed and name), so the order of asking does not matter. Normal with standard deviation 0.02, the initializer range of
 Mixtral; norms are 1. CPU and CUDA generators differ: the same seed gives the same weights on the same kind of device only.
 """

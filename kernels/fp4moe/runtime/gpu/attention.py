@@ -20,24 +20,11 @@ from torch import Tensor
 from fp4moe import ranges
 from fp4moe.runtime.config import MixtralConfig
 from fp4moe.runtime.gpu.cache import SlotCache
+from fp4moe.runtime.gpu.segment import Segment
 from fp4moe.triton.decoder.rotary_store import rotary_store
 from fp4moe.triton.decoder.slot_attention import Scratch, slot_attention
 
 DECODE_KERNEL = "slot_attention (Triton, split over the context)"
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of one prompt in a step: tokens start .. start + count - 1 of the request in `slot`."""
-
-    slot: int
-    start: int
-    count: int
-
-    @property
-    def end(self) -> int:
-        """Tokens of the slot that this step's queries may see."""
-        return self.start + self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +55,8 @@ class PackedPrompts:
             heads, kv_heads = self.config.num_heads, self.config.num_kv_heads
             sides = None if self.cache is None else self.cache.sides(layer)
             stride = 0 if self.cache is None else self.cache.slot_stride
-            rotary_store(qkv_TN, self.cos_sin, self.positions_T, self.slots_T, sides, slot_stride=stride, heads=(heads, kv_heads))
+            places = self.positions_T, self.slots_T
+            rotary_store(qkv_TN, self.cos_sin, *places, sides, slot_stride=stride, heads=(heads, kv_heads))
             qkv_THd = qkv_TN.unflatten(-1, (heads + 2 * kv_heads, -1))
             queries, keys, values = qkv_THd.split([heads, kv_heads, kv_heads], dim=1)
             if any(segment.start for segment in self.segments):

@@ -19,7 +19,7 @@ from fp4moe import ranges
 from fp4moe.errors import EngineError
 from fp4moe.runtime.gpu.attention import DECODE_KERNEL, library_for
 from fp4moe.runtime.gpu.passes import DecoderPasses
-from fp4moe.runtime.gpu.schedule import PromptStep, Run, Schedule
+from fp4moe.runtime.gpu.schedule import STEP_TOKENS, PromptStep, Run, Schedule
 from fp4moe.runtime.gpu.steps import Launched, Launcher
 from fp4moe.runtime.model import MixtralModel
 from fp4moe.runtime.recorder import RoutingRecorder
@@ -27,8 +27,6 @@ from fp4moe.runtime.request import Request, StepResult, check_request
 
 AHEAD = 2
 """Steps under way at once: one that runs and one behind it."""
-STEP_TOKENS = 4096
-"""Most prompt tokens of a step: what one launch of the Hopper kernel takes, and about 200 ms of Mixtral-8x7B on an H100."""
 
 
 class GpuEngine:
@@ -112,8 +110,8 @@ class GpuEngine:
             is_valid = tuple(imposed_RLK.shape[1:]) == wanted and len(imposed_RLK) > 0
             if not is_valid or not 0 <= int(imposed_RLK.min()) <= int(imposed_RLK.max()) < config.num_experts:
                 raise EngineError(
-                    f"imposed routing: must be expert ids 0 to {config.num_experts - 1} of shape [rows, {wanted[0]}, {wanted[1]}] "
-                    f"(got {tuple(imposed_RLK.shape)})"
+                    f"imposed routing: must be expert ids 0 to {config.num_experts - 1} of shape "
+                    f"[rows, {wanted[0]}, {wanted[1]}] (got {tuple(imposed_RLK.shape)})"
                 )
         self._launcher.impose(imposed_RLK)
 

@@ -1,7 +1,7 @@
 """A decode step as one launch: CUDA graphs by number of lanes, one memory pool for all.
 
-In: a body that launches a step on static buffers. Out: the buffers it leaves its results in. Up to EXACT requests every
-number has its own graph, for a lane without a request would hit experts that nobody asked for; beyond, numbers are rounded up to
+In: a body that launches a step on static buffers. Out: the buffers it leaves its results in. Up to EXACT requests every number
+has its own graph, for a lane without a request would hit experts that nobody asked for; beyond, numbers are rounded up to
 multiples of STEP (then nearly every expert is hit anyway). Running the body to warm up changes buffers; the caller says which
 may be changed.
 """

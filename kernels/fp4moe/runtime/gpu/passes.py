@@ -44,6 +44,7 @@ class DecoderPasses:
         self.config, self.device = model.config, model.device
         self._weights, self._activations = model.weights, model.precision.activations
         self._experts = load_operation(next(choice for choice in model.choices if choice.op == "experts"))
+        self.max_context = max_context
         self.cos_sin = _tables(model, max_context)
         self.imposed_RLK: Tensor | None = None
         self.counter = torch.zeros(1, dtype=torch.int32, device=self.device)
@@ -68,9 +69,8 @@ class DecoderPasses:
                 with ranges.range("norm", layer=index):
                     norm_route(residual_TD, delta_TD, layer.attention_norm_D, normed_TD, eps=eps, first=first)
                 attended_TD = self._attention(index, layer, normed_TD, attend)
-                routed = Routed(
-                    layer.router_ED, routing.ids_TK, routing.weights_TK, plan.recorded_LTK, index, plan.imposed_RLK, plan.counter
-                )
+                places = routing.ids_TK, routing.weights_TK, plan.recorded_LTK
+                routed = Routed(layer.router_ED, *places, index, plan.imposed_RLK, plan.counter)
                 with ranges.range("route", layer=index):
                     norm_route(residual_TD, attended_TD, layer.moe_norm_D, normed_TD, eps=eps, routed=routed)
                 with ranges.range("experts", layer=index, tokens=num_tokens):

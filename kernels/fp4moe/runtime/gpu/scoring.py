@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from fp4moe import ranges
-from fp4moe.runtime.gpu.attention import PackedPrompts, Segment
+from fp4moe.runtime.gpu.attention import PackedPrompts
 from fp4moe.runtime.gpu.passes import DecoderPasses
+from fp4moe.runtime.gpu.segment import Segment
 from fp4moe.runtime.recorder import RoutingRecorder
 
 

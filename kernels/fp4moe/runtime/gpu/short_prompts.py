@@ -1,9 +1,9 @@
 """One short prompt as one launch: CUDA graphs by length, in steps of 32 tokens up to 512.
 
-In: a step of one whole prompt, greedy. Out: what the host reads of it. Such a step is bound by the host's launches (150 of
-them, while the device needs 15 ms for 128 tokens of Mixtral-8x7B on an H100), so it is worth a graph. The prompt is filled up with
-its last token: later positions are not seen by earlier ones, their keys are overwritten before anything attends to them, and
-their experts are recorded for nobody.
+In: a step of one whole prompt, greedy. Out: what the host reads of it. Such a step is bound by the host's launches (24 ms for
+128 tokens of Mixtral-8x7B, which take an H100 15 ms), so it is worth a graph. The prompt is filled up with its last token:
+later positions are not seen by earlier ones, their keys are overwritten before anything attends to them, and their experts are
+recorded for nobody.
 
 Shapes: P a padded length.
 """
@@ -13,11 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fp4moe.runtime.gpu.attention import Lengths, PackedPrompts, Segment, to_device
+from fp4moe.runtime.gpu.attention import Lengths, PackedPrompts, to_device
 from fp4moe.runtime.gpu.cache import SlotCache
 from fp4moe.runtime.gpu.graphs import StepGraphs
 from fp4moe.runtime.gpu.passes import DecoderPasses
 from fp4moe.runtime.gpu.schedule import PromptStep, Run
+from fp4moe.runtime.gpu.segment import Segment
 from fp4moe.triton.decoder.next_token import SlotState, next_token
 
 LONGEST = 512

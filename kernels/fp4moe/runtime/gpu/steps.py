@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from fp4moe import ranges
-from fp4moe.runtime.gpu.attention import NewTokens, PackedPrompts, Segment, to_device
+from fp4moe.runtime.gpu.attention import NewTokens, PackedPrompts, to_device
 from fp4moe.runtime.gpu.cache import SlotCache
 from fp4moe.runtime.gpu.graphs import StepGraphs, all_lanes, lanes_for
 from fp4moe.runtime.gpu.passes import DecoderPasses
 from fp4moe.runtime.gpu.readback import Readback
 from fp4moe.runtime.gpu.schedule import DecodeStep, PromptStep, Run
+from fp4moe.runtime.gpu.segment import Segment
 from fp4moe.runtime.gpu.short_prompts import ShortPrompts
 from fp4moe.triton.decoder.next_token import SlotState, next_token
 from fp4moe.triton.decoder.slot_attention import Scratch

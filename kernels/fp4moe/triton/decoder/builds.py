@@ -31,7 +31,8 @@ def decoder_builds(*, is_overlapped: bool) -> dict[str, Build]:
     builds = {f"decoder/norm_route/{form}": _norm(**flags) for form, flags in _NORM_FORMS.items()}
     for tokens in (1, 16, MAX_TOKENS):
         for out in ("bf16", "fp32"):
-            builds[f"decoder/thin_linear/{tokens}/{out}"] = _build(thin_linear_kernel, {"K": HIDDEN, **tile(tokens)}, y=out)
+            options = {"K": HIDDEN, **tile(tokens)}
+            builds[f"decoder/thin_linear/{tokens}/{out}"] = _build(thin_linear_kernel, options, y=out)
     for requests in (1, 64):
         options = {**_HEADS, "SPLITS": num_splits(requests, KV_HEADS), "ROWS": ROWS, "BLOCK_C": BLOCK_C, "BLOCK_S": 4}
         builds[f"decoder/slot_attention/{requests}"] = _build(slot_attention_kernel, options | {"num_stages": 2}, out="bf16")
@@ -54,8 +55,9 @@ _NORM_FORMS = {
 
 def _norm(**flags: bool) -> Build:
     constants = {"D": HIDDEN, "BLOCK_D": HIDDEN, "IS_FIRST": False, "BY_SLOT": False, "HAS_ROUTER": False, "IMPOSED": False}
-    experts = {"NUM_EXPERTS": EXPERTS, "BLOCK_E": EXPERTS, "TOP_K": TOP_K, "BLOCK_K": TOP_K, "num_warps": num_warps(HIDDEN, EXPERTS)}
-    return _build(norm_route_kernel, constants | experts | flags, out="bf16")
+    experts = {"NUM_EXPERTS": EXPERTS, "BLOCK_E": EXPERTS, "TOP_K": TOP_K, "BLOCK_K": TOP_K}
+    warps = {"num_warps": num_warps(HIDDEN, EXPERTS)}
+    return _build(norm_route_kernel, constants | experts | warps | flags, out="bf16")
 
 
 def _build(kernel: Any, options: dict[str, Any], **pointers: str) -> Build:

@@ -3,8 +3,8 @@
     greedy: argmax of logits, the lower id of equal ones
     sampled: argmax of logits / temperature + Gumbel noise over the ids with logits >= the request's threshold
 
-In: logits float32 [B, V], a slot a request, sampling by slot. Out: the token [B] (-1 where a logit was NaN), and by slot the last
-token and the position. The noise is counter-based (seed of the request, number of the token, id), so a request's tokens
+In: logits float32 [B, V], a slot a request, sampling by slot. Out: the token [B] (-1 where a logit was NaN), and by slot the
+last token and the position. The noise is counter-based (seed of the request, number of the token, id), so a request's tokens
 depend on nobody else; they are not those of the reference's generator. `nucleus_thresholds` gives the smallest logit that
 top_p keeps; equal logits at its edge are all kept.
 
@@ -28,8 +28,8 @@ _BLOCK_V = 4096
 
 @triton.jit
 def next_token_kernel(
-    logits_ptr, slot_ptr, length_ptr, threshold_ptr, temperature_ptr, seed_ptr, drawn_ptr, last_ptr, position_ptr, out_ptr, num_slots,
-    V: tl.constexpr, BLOCK_V: tl.constexpr, IS_SAMPLED: tl.constexpr, IS_PROMPT: tl.constexpr,
+    logits_ptr, slot_ptr, length_ptr, threshold_ptr, temperature_ptr, seed_ptr, drawn_ptr, last_ptr, position_ptr, out_ptr,
+    num_slots, V: tl.constexpr, BLOCK_V: tl.constexpr, IS_SAMPLED: tl.constexpr, IS_PROMPT: tl.constexpr,
     IS_ON: tl.constexpr,
 ):  # fmt: skip
     request = tl.program_id(0).to(tl.int64)

@@ -1,7 +1,7 @@
 """Programmatic dependent launch: a kernel that starts while the one before it still runs, and waits only where it must.
 
-Begin with `let_next_start`, then do what depends on no kernel of this step (weights into registers, keys of earlier tokens), then
-`wait_for_inputs`, which returns when the kernel before has ended and its writes are seen. Needs sm_90 and a launch with
+Begin with `let_next_start`, then do what depends on no kernel of this step (weights into registers, keys of earlier tokens),
+then `wait_for_inputs`, which returns when the kernel before has ended and its writes are seen. Needs sm_90 and a launch with
 `**launch_options(tensor)`; elsewhere IS_ON is false and nothing is done. Only weights, and what earlier steps wrote, may be
 read before the wait.
 """

@@ -1,8 +1,9 @@
 """Rotary embedding of a prompt's queries and keys, and its keys and values into the cache: one program a token.
 
 In: qkv BF16 [T, (H + 2 G) d] (queries, keys, values; rotated in place), a position and a slot a token, cosines and sines
-float32 [C, d / 2]. Out: rows of the cache's keys and values of one layer; a slot's tokens lie together. Half-split convention, as runtime/layers.py: pairs are
-(x[i], x[i + d / 2]). Angles are the table's, rounded once; nothing is computed here that the decode kernel computes otherwise.
+float32 [C, d / 2]. Out: rows of the cache's keys and values of one layer; a slot's tokens lie together. Half-split convention,
+as runtime/layers.py: pairs are (x[i], x[i + d / 2]). Angles are the table's, rounded once; nothing is computed here that the
+decode kernel computes otherwise.
 
 Shapes: T tokens, H heads, G key-value heads, d head_dim, S slots, C context.
 """
