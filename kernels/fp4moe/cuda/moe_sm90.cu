@@ -522,7 +522,10 @@ __device__ __forceinline__ void work(const Params& p, Shared<C>& s) {
     multiply_tokens<C>(p, s, segment, place, turn);
   }
   if (was_first) end_phase();
-  if (threadIdx.x == 0) grid_leave(p.barrier, 2);
+  if (threadIdx.x == 0) {                        // y is complete when the kernel ends: nobody waits for it here
+    while (!grid_passed(p.barrier, 1)) {}        // else a block without work would count twice for the others' h
+    grid_leave(p.barrier, 2);
+  }
 }
 
 template <class C>

@@ -27,6 +27,20 @@ def as_stored(x, ptr):
 
 
 @triton.jit
+def load_tile(w_at, is_output, k, start, K: tl.constexpr):
+    """Columns start .. of W, zeros beyond K; read once, so not kept in the cache."""
+    inside = k < K - start
+    return tl.load(w_at + start, mask=is_output[:, None] & inside[None, :], other=0.0, eviction_policy="evict_first")
+
+
+@triton.jit
+def load_inputs(x_at, is_token, k, start, K: tl.constexpr):
+    """The same columns of x, as [k, token]."""
+    inside = k < K - start
+    return tl.load(x_at + start, mask=inside[:, None] & is_token[None, :], other=0.0)
+
+
+@triton.jit
 def thin_linear_kernel(
     x_ptr, w_ptr, y_ptr, num_tokens, num_outputs, K: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, IS_ON: tl.constexpr,
@@ -35,25 +49,32 @@ def thin_linear_kernel(
     k = tl.arange(0, BLOCK_K)
     is_output = n < num_outputs
     let_next_start(IS_ON)
-    wait_for_inputs(IS_ON)
+    # The first tiles of W are on their way while the kernel before still runs.
     w_at = w_ptr + n.to(tl.int64)[:, None] * K + k[None, :]
+    first = load_tile(w_at, is_output, k, 0, K)
     if BLOCK_T == 1:
-        parts = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
-        for start in range(0, K, BLOCK_K):
+        wait_for_inputs(IS_ON)
+        x = tl.load(x_ptr + k, mask=k < K, other=0.0)
+        parts = first.to(tl.float32) * x.to(tl.float32)[None, :]
+        for start in range(BLOCK_K, K, BLOCK_K):
             inside = k < K - start
-            w = tl.load(w_at + start, mask=is_output[:, None] & inside[None, :], other=0.0, eviction_policy="evict_first")
+            w = load_tile(w_at, is_output, k, start, K)
             x = tl.load(x_ptr + start + k, mask=inside, other=0.0)
             parts += w.to(tl.float32) * x.to(tl.float32)[None, :]
         tl.store(y_ptr + n, as_stored(tl.sum(parts, axis=1), y_ptr), mask=is_output)
     else:
         token = tl.arange(0, BLOCK_T)
         is_token = token < num_tokens
-        sums = tl.zeros((BLOCK_N, BLOCK_T), tl.float32)
-        for start in range(0, K, BLOCK_K):
-            inside = k < K - start
-            w = tl.load(w_at + start, mask=is_output[:, None] & inside[None, :], other=0.0, eviction_policy="evict_first")
-            x = tl.load(x_ptr + token[None, :] * K + start + k[:, None], mask=inside[:, None] & is_token[None, :], other=0.0)
-            sums = dot(w, x, sums)
+        second = load_tile(w_at, is_output, k, BLOCK_K, K)
+        third = load_tile(w_at, is_output, k, 2 * BLOCK_K, K)
+        wait_for_inputs(IS_ON)
+        x_at = x_ptr + token[None, :] * K + k[:, None]
+        sums = dot(first, load_inputs(x_at, is_token, k, 0, K), tl.zeros((BLOCK_N, BLOCK_T), tl.float32))
+        sums = dot(second, load_inputs(x_at, is_token, k, BLOCK_K, K), sums)
+        sums = dot(third, load_inputs(x_at, is_token, k, 2 * BLOCK_K, K), sums)
+        for start in range(3 * BLOCK_K, K, BLOCK_K):
+            w = load_tile(w_at, is_output, k, start, K)
+            sums = dot(w, load_inputs(x_at, is_token, k, start, K), sums)
         at = y_ptr + token.to(tl.int64)[None, :] * num_outputs + n[:, None]
         tl.store(at, as_stored(sums, y_ptr), mask=is_output[:, None] & is_token[None, :])
 
