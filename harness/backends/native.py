@@ -4,7 +4,6 @@ Called inside a worker process with plain JSON data (see harness.worker.protocol
 loaded weights and the same selected implementations. Nothing is written but samples, through `RunWriter.store`.
 """
 
-import gc
 from pathlib import Path
 
 import torch
@@ -20,14 +19,14 @@ from fp4moe.runtime import (
     choose_engine,
     engine_here,
     load_model,
-    make_engine,
     moe_shape,
     predict_memory_bytes,
 )
 from fp4moe.runtime.gpu.memory import predict_gpu_bytes
 from fp4moe.runtime.gpu.schedule import STEP_TOKENS
-from harness.backends import native_profile, native_quality, native_routing, native_speed
+from harness.backends import native_profile, native_quality, native_speed
 from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
+from harness.backends.native_engines import NativeEngines
 from harness.backends.selection import Place, choice_row, choices, implementation_for, peer_row
 from harness.collect.memory import peak_rss_bytes
 from harness.collect.values import measured, missing
@@ -46,8 +45,7 @@ class NativeBackend:
         self.source: ModelSource | None = None
         self.check: dict | None = None
         self._text: tuple | None = None
-        self._engine: tuple | None = None
-        self.imposed: tuple[str, int] | None = None
+        self.engines: NativeEngines | None = None
         self._passes = None
 
     def is_input_error(self, error: Exception) -> bool:
@@ -106,6 +104,7 @@ class NativeBackend:
             implementation=implementation_for(precision.weights, precision.activations, implementation),
             keep_rows=checked_layers(config.num_layers),
         )
+        self.engines = NativeEngines(self.model)
         self._require_finite_logits()
         self.check = self._check(seed)
         return {
@@ -129,30 +128,6 @@ class NativeBackend:
     def profile(self, *, cell, folder, seed, passes, progress) -> dict:
         """Passes over one `requests` cell with listeners on its ranges; see native_profile."""
         return native_profile.profile(self, cell=cell, folder=Path(folder), seed=seed, passes=passes, progress=progress)
-
-    def engine(self, slots: int, context: int):
-        """An engine with at least this room, idle; the last one where it will do."""
-        if self._engine is None or self._engine[:2] != (slots, context):
-            self.close_engine()
-            self._engine = slots, context, make_engine(self.model, max_slots=slots, max_context=context)
-            self.imposed = None
-        return self._engine[2]
-
-    @property
-    def engine_in_use(self):
-        """The last engine that was asked for."""
-        return self._engine[2]
-
-    def close_engine(self) -> None:
-        """Give back what the engine holds of the device."""
-        self._engine = None
-        if self.model.device.type == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
-
-    def impose_routing(self, spec, seed: int) -> None:
-        """The workload's routing on the engine's tokens; nothing where it asks for none."""
-        native_routing.impose(self, spec, seed)
 
     def score(self, tokens, recorder):
         """Logits of whole windows by the arithmetic of the engine that serves."""

@@ -37,7 +37,7 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
     text = backend.text()
     tokens = None if text is None else text[0]
     planned = plan_requests(spec, tokens, backend.model.config.vocab_size, seed)
-    native_speed.warm_up(native_speed.engine_of(backend, spec), spec, planned, seed)
+    native_speed.warm_up(native_speed.engine_of(backend, spec).engine, spec, planned, seed)
     sink, tool = nvtx.open_nvtx() if "nvtx" in passes else (None, "not asked for")
     if "nvtx" in passes and sink is None:
         raise ProfileError(f"NVTX: {tool}; this process was to be profiled and is not")
@@ -139,7 +139,7 @@ class _Pass:
         recorder = RoutingRecorder(self._backend.model.config.num_layers)
         slots = min(num_slots(spec.arrival), spec.num_requests)
         context = max(len(request.prompt_ids) + request.output_tokens for request in self._planned)
-        self._backend.close_engine()
+        self._backend.engines.close()
         sizes = {"max_slots": slots, "max_context": context}
         return make_engine(self._backend.model, **sizes, recorder=recorder, use_graphs=not eager), recorder
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from harness.backends.native_engines import ReadyEngine
 from harness.kernel_bench.routing import draw, parse_routing
 from harness.scenario.schema import WorkloadSpec
 
@@ -17,14 +18,13 @@ TABLE_TOKENS = 4096
 """Tokens after which the table repeats: every layer has its own draw, so 1 MB for Mixtral-8x7B."""
 
 
-def impose(backend, spec: WorkloadSpec, seed: int) -> None:
-    """Set or end the imposed routing of the backend's engine."""
+def impose(ready: ReadyEngine, config, spec: WorkloadSpec, seed: int) -> None:
+    """Set or end the imposed routing of an engine."""
     wanted = None if spec.routing is None else (spec.routing, seed)
-    if wanted == backend.imposed:
+    if wanted == ready.imposed:
         return
-    table = None if wanted is None else torch.from_numpy(imposed_table(backend.model.config, *wanted))
-    backend.engine_in_use.impose_routing(table)
-    backend.imposed = wanted
+    ready.engine.impose_routing(None if wanted is None else torch.from_numpy(imposed_table(config, *wanted)))
+    ready.imposed = wanted
 
 
 def imposed_table(config, routing: str, seed: int) -> np.ndarray:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from fp4moe.runtime import Request, RoutingRecorder, Sampling, peak_step_bytes
+from harness.backends import native_routing
+from harness.backends.native_engines import ReadyEngine
 from harness.collect import experts, tables
 from harness.collect.expert_cache import simulate
 from harness.collect.in_process import in_process_figures
@@ -36,9 +38,10 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
     text = backend.text()
     encode, _ = codec_of(backend.source.path)
     planned = plan_requests(spec, None if text is None else text[0], backend.model.config.vocab_size, seed, encode=encode)
-    engine = engine_of(backend, spec)
-    backend.impose_routing(spec, seed)
-    activation_peak = warm_up(engine, spec, planned, seed, device=str(backend.model.device))
+    ready = engine_of(backend, spec)
+    engine = ready.engine
+    native_routing.impose(ready, backend.model.config, spec, seed)
+    activation_peak = warmed_up(ready, spec, planned, seed, device=str(backend.model.device))
     recorder = RoutingRecorder(backend.model.config.num_layers)
     engine.record_into(recorder)
     outputs: dict[str, list[int]] = {}
@@ -71,7 +74,16 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
 def engine_of(backend, spec: WorkloadSpec):
     """The backend's engine with room for the workload."""
     bounds = bounds_of(spec)
-    return backend.engine(min(num_slots(spec.arrival), bounds.num_requests), bounds.max_context)
+    return backend.engines.get(min(num_slots(spec.arrival), bounds.num_requests), bounds.max_context)
+
+
+def warmed_up(ready: ReadyEngine, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int, *, device: str) -> int:
+    """Warm up for a workload; the peak is measured the first time, since a kept engine has it already."""
+    if spec.name not in ready.peaks:
+        ready.peaks[spec.name] = warm_up(ready.engine, spec, planned, seed, device=device)
+    elif device == "cpu":
+        warm_up(ready.engine, spec, planned, seed, device=device)
+    return ready.peaks[spec.name]
 
 
 def warm_up(engine, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int, *, device: str = "cpu") -> int:
