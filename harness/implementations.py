@@ -9,6 +9,7 @@ NAMES = (
     "reference",
     "cuda-fragments-decode",
     "cuda-fragments-grouped",
+    "cuda-fragments-e4m3",
     "triton-w4a4",
     "triton-grouped",
 )

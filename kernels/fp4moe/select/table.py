@@ -23,6 +23,10 @@ _FRAGMENT_FILES = (
     "cuda/fragments.py", "cuda/fragments_layout.py", "cuda/moe_sm90.cu", "cuda/fp4_fragments.cuh", "cuda/wgmma_sm90.cuh",
     "cuda/sm90_async.cuh",
 )  # fmt: skip
+_E4M3_FILES = (
+    "cuda/e4m3.py", "cuda/e4m3_layout.py", "cuda/moe_e4m3_sm90.cu", "cuda/e4m3_prepare.cuh", "cuda/e4m3_fragments.cuh",
+    "cuda/wgmma_e4m3_sm90.cuh", "cuda/wgmma_sm90.cuh", "cuda/sm90_async.cuh", "cuda/sm90_cluster.cuh",
+)  # fmt: skip
 _W4A4_FILES = tuple(f"triton/w4a4{part}.py" for part in ("", "_dot", "_kernels", "_layout", "_quantize", "_slots"))
 _GROUPED_FILES = tuple(
     f"triton/{name}.py" for name in ("experts", "rows", "sort", "gemm", "gemm_launch", "tiles", "bits", "combine")
@@ -79,6 +83,21 @@ _ROUTE = (
 _EXPERTS = (
     _fragments("decode", "few tokens: narrow tiles through mma.sync, both products in one persistent kernel", max_slots=256),
     _fragments("grouped", "many tokens: wgmma with weights expanded to BF16 in registers"),
+    Implementation(
+        op="experts",
+        name="cuda-fragments-e4m3",
+        weight_formats=_FP4,
+        activation_formats=("fp8",),
+        capabilities=(Family("sm_90"),),
+        target="fp4moe.cuda.e4m3:experts",
+        note="FP8 tensor cores: weights rounded to E4M3 in registers",
+        layout="fragments-e4m3",
+        pack="fp4moe.cuda.e4m3:pack",
+        limits=ShapeLimits(hidden_multiple=128, intermediate_multiple=128, max_hidden=32768, max_experts=64),
+        needs=("nvcc",),
+        rounds=("w_e4m3", "fp8_long_sums", "h_bf16"),
+        source_files=_E4M3_FILES,
+    ),
     Implementation(
         op="experts",
         name="triton-w4a4",

@@ -1,0 +1,99 @@
+"""Check the FP4 x FP8 kernel of Hopper, stage by stage and as a whole: called by check.py, one dict a line. Nothing is timed.
+
+The reference is FP8 x FP8 in float32 on `as_fp8` weights, which is this kernel's arithmetic. Each stage is held against the
+reference on the kernel's own input to that stage, so a rounding that flips in one does not hide an error of the next:
+    x, h   E4M3 codes: at most 1 in 1000 differ, by one step (x / scale may be a unit off where it is multiplied by 1 / scale)
+    h, y   |found - right| / |right| (Frobenius): SUMS, and for h and BF16 y a rounding of 2^-9
+A tensor core of Hopper keeps 13 bits behind the largest term's first and drops the rest (arXiv:2412.19437, 3.3.2): over n steps of
+32 terms at most n * 2^-13 of the largest partial sum. Random sums grow with the root of n, so all together two thirds of that:
+4096 terms, 128 steps: SUMS = 2/3 * 128 * 2^-13 = 2^-6.6. The whole layer also rounds h that is off by SUMS to neighbors one step,
+2^-3, away: sqrt(SUMS * 2^-3) more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fp4moe import reference
+from fp4moe.cuda import e4m3
+from fp4moe.cuda.e4m3_layout import as_fp8
+from fp4moe.layouts import QuantizedTensor, RowExperts
+from fp4moe.quantize import dequantize, quantize_activation
+from fp4moe.reference.product import product
+from fp4moe.reference.route import Routing
+
+SUMS = 2 / 3 * 128 * 2.0**-13
+H_LIMIT = SUMS + 2.0**-9
+Y_LIMIT = SUMS + 2.0**-9
+LAYER_LIMIT = Y_LIMIT + (H_LIMIT * 2.0**-3) ** 0.5
+FLIPPED_CODES = 1e-3
+TILES = (e4m3.NARROW_TOKENS, e4m3.WIDE_TOKENS)
+
+
+def rounded_rows(stored: Tensor, positions: Tensor, k: int) -> Tensor:
+    """E4M3 [S, K] in natural order, out of the order of the tensor core."""
+    rows = stored.view(-1, stored.shape[0] // 8, 8, 8, 4, 4)[:, positions // 8, positions % 8]  # [C, S, place, t, i]
+    place = torch.arange(8, device=stored.device) ^ (positions[:, None] % 8)
+    rows = rows.take_along_dim(place[None, :, :, None, None], 2)
+    return rows.permute(1, 0, 3, 2, 4).reshape(-1, k).contiguous().view(torch.float8_e4m3fn)
+
+
+def check_stages(scratch: e4m3.Scratch, x_TD: Tensor, out_TD: Tensor, rows: RowExperts, routing: Routing) -> dict[str, tuple[float, float]]:
+    """Stage -> (error, limit). Positions: slots in order of expert, an expert's first on a multiple of 8."""
+    counts_E = routing.counts_E.cpu()
+    starts_E = torch.cat([torch.zeros(1, dtype=torch.long), ((counts_E + 7) // 8 * 8).cumsum(0)[:-1]])
+    within_S = torch.cat([torch.arange(int(count)) for count in counts_E])
+    positions = (starts_E.repeat_interleave(counts_E) + within_S).to(x_TD.device)
+    tokens_S = routing.token_of_row_S
+    found = {}
+    right = quantize_activation(x_TD, "fp8")
+    x_SD, x_scale_S = rounded_rows(scratch.x, positions, x_TD.shape[1]), scratch.x_scale[positions]
+    found["x"] = _flipped(x_SD, right.codes[tokens_S]), FLIPPED_CODES
+    found["x scale"] = float((x_scale_S / right.scales[tokens_S, 0] - 1).abs().max()), 2.0**-23
+    h_SF = _products(x_SD.float() * x_scale_S[:, None], rows.gate_up, routing, gated=True)
+    own_SF = scratch.h[positions].float()
+    found["h"] = float((own_SF - h_SF).norm() / h_SF.norm()), H_LIMIT
+    right = quantize_activation(own_SF, "fp8")
+    codes_SF = rounded_rows(scratch.h_rounded, positions, own_SF.shape[1])
+    found["h codes"] = _flipped(codes_SF, right.codes), FLIPPED_CODES
+    y_SD = _products(codes_SF.float() * scratch.h_scale[positions][:, None], rows.down, routing, gated=False)
+    y_TD = torch.zeros(x_TD.shape, device=x_TD.device).index_add_(0, tokens_S, y_SD)
+    found["y"] = float((out_TD.float() - y_TD).norm() / y_TD.norm()), Y_LIMIT
+    return found
+
+
+def layer(x_TD: Tensor, packed: e4m3.E4m3Experts, rows: RowExperts, routing: Routing, tile: int) -> Iterator[tuple[str, float, float]]:
+    """(stage, error, limit) of one launch into an output full of NaN."""
+    out_TD = torch.full_like(x_TD, float("nan"))
+    ids, gates = routing.ids_TK.int(), routing.weights_TK.float()
+    scratch = e4m3.launch(x_TD, ids, gates, packed, out=out_TD, tile=tile)
+    for stage, (error, limit) in check_stages(scratch, x_TD, out_TD, rows, routing).items():
+        yield stage, error, limit
+    right = reference.down(reference.gate_up(x_TD.float(), rows.gate_up, routing, "fp8"), rows.down, routing, "fp8")
+    yield "layer", float((out_TD.float() - right).norm() / right.norm()), LAYER_LIMIT
+
+
+def both(gate_up: QuantizedTensor, down: QuantizedTensor) -> tuple[e4m3.E4m3Experts, RowExperts]:
+    """The kernel's weights, and the FP8 ones that they stand for."""
+    return e4m3.pack(gate_up, down), RowExperts(as_fp8(gate_up), as_fp8(down))
+
+
+def _products(x_SK: Tensor, w: QuantizedTensor, routing: Routing, *, gated: bool) -> Tensor:
+    """Of rows sorted by expert, float32."""
+    out = x_SK.new_empty(x_SK.shape[0], w.shape[-2] // (2 if gated else 1))
+    for expert, rows in routing.expert_rows():
+        y = product(x_SK[rows], dequantize(w[expert]))
+        gate, up = y.chunk(2, dim=-1) if gated else (y, None)
+        out[rows] = torch.nn.functional.silu(gate) * up if gated else y
+    return out
+
+
+def _flipped(found: Tensor, right: Tensor) -> float:
+    """Share of codes that differ; infinity where one is more than a step away."""
+    ordered = [codes.view(torch.uint8).int() for codes in (found, right)]
+    found_order, right_order = (torch.where(bits >= 128, 127 - bits, bits) for bits in ordered)
+    distance = (found_order - right_order).abs()
+    return float("inf") if int(distance.max()) > 1 else float((distance > 0).float().mean())
