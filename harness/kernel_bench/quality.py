@@ -2,7 +2,8 @@
 
 In: an implementation's name and a format. Out: `Quality`, computed once a (name, precision). The shipped checkpoint is
 loaded with that implementation forced for `experts` and scores a fixed share of its held-out text, the same windows
-everywhere; beside it the reference implementation's perplexity in the same precision, and BF16's. Where it cannot be had,
+everywhere; beside it the reference implementation's perplexity in the same precision, on the weights as the implementation
+rounds them where it does, and BF16's. Where it cannot be had,
 the reason stands in its place.
 """
 
@@ -51,7 +52,7 @@ class QualityBook:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._known: dict[tuple[str, str], float | str] = {}
+        self._known: dict[tuple[str, str, str | None], float | str] = {}
         self._windows = None
 
     def of(self, contender: Contender) -> Quality:
@@ -60,23 +61,24 @@ class QualityBook:
             return missing("another project's kernel does not run in this runtime")
         precision = contender.form.precision
         own = self._score(contender.name, precision)
-        right = self._score(REFERENCE, precision)
+        right = self._score(REFERENCE, precision, contender)
         base = self._score(REFERENCE, BF16)
         problem = next((found for found in (own, right, base) if isinstance(found, str)), None)
         own, right, base = (None if isinstance(found, str) else found for found in (own, right, base))
         within = None if own is None or right is None else bool(abs(own / right - 1) <= WITHIN)
         return Quality(own, right, base, within, precision.id, problem)
 
-    def _score(self, name: str, precision: Precision) -> float | str:
-        """The perplexity, or the reason that there is none."""
-        key = name, precision.id
+    def _score(self, name: str, precision: Precision, rounding: Contender | None = None) -> float | str:
+        """The perplexity, on weights rounded as `rounding` does; or the reason that there is none."""
+        key = name, precision.id, rounding and rounding.rounds_weights
         if key not in self._known:
-            self._known[key] = self._computed(name, precision)
+            self._known[key] = self._computed(name, precision, rounding)
         return self._known[key]
 
-    def _computed(self, name: str, precision: Precision) -> float | str:
+    def _computed(self, name: str, precision: Precision, rounding: Contender | None) -> float | str:
         try:
-            return self._perplexity(moe_layer.load_pocket(name, **asdict(precision), device=self._device))
+            model = moe_layer.load_pocket(name, **asdict(precision), device=self._device)
+            return self._perplexity(model if rounding is None else moe_layer.with_experts(model, rounding.rounded))
         except Exception as error:  # whatever a kernel raises on this shape is the reason that there is no perplexity
             survive(error)
             first = (str(error).splitlines() or [type(error).__name__])[0]

@@ -112,6 +112,19 @@ def test_gate_and_up_are_what_as_fp8_says(name, spread):
     check_packed(weights(name, 2, 512, 256, spread), gate_up_order(256))
 
 
+def test_fp8_rows_lie_in_the_swizzle_of_the_tensor_core():
+    """The address of 16 bytes at place c of row r: 1024 (r / 8) + 128 (r % 8) + 16 (c ^ r % 8), as the hardware's 128-byte swizzle."""
+    q = weights("fp8", 2, 256, 256)
+    packed, scales = pack_weight(q, down_order(256))
+    assert torch.equal(scales, q.scales[:, down_order(256), 0]) and as_fp8(q) is q
+    row, place, byte = np.meshgrid(np.arange(128), np.arange(8), np.arange(16), indexing="ij")
+    address = row // 8 * 1024 + row % 8 * 128 + (place ^ row % 8) * 16 + byte
+    for expert, block, chunk in np.ndindex(2, 2, 2):
+        rows = packed[expert, block, chunk].numpy()[address].reshape(128, 128)
+        right = q.codes[expert].view(torch.uint8)[down_order(256)][block * 128 :][:128, chunk * 128 :][:, :128].numpy()
+        assert (rows == right[:, order_of_places()]).all()
+
+
 def test_gate_and_up_rows_are_eight_apart_and_down_rows_side_by_side():
     order = gate_up_order(64).reshape(-1, 2, 8)
     assert torch.equal(order[:, 1], order[:, 0] + 64) and torch.equal(order[3, 0], torch.arange(24, 32))
@@ -166,11 +179,11 @@ def test_row_scales_of_gate_and_up_are_kept():
     [
         pytest.param("nvfp4", 128, 64, id="k-is-no-whole-chunk"),
         pytest.param("nvfp4", 64, 128, id="too-few-rows"),
-        pytest.param("fp8", 128, 128, id="format"),
+        pytest.param("bf16", 128, 128, id="format"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, rows, k):
-    with pytest.raises(FormatError, match="fragments-e4m3: needs nvfp4 or mxfp4"):
+    with pytest.raises(FormatError, match="e4m3: needs nvfp4 or mxfp4 or fp8"):
         pack_weight(weights(name, 1, rows, k), down_order(rows))
 
 

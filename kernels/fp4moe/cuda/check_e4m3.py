@@ -2,7 +2,8 @@
 
 The reference is FP8 x FP8 in float32 on `as_fp8` weights, which is this kernel's arithmetic. Each stage is held against the
 reference on the kernel's own input to that stage, so a rounding that flips in one does not hide an error of the next:
-    x, h   E4M3 codes: at most 1 in 1000 differ, by one step (x / scale may be a unit off where it is multiplied by 1 / scale)
+    x, h   E4M3 codes: at most 1 in 250 differ, by one step: torch divides amax by 448 through 1 / 448 on a GPU, so a scale may be a
+           unit off, and BF16 over BF16 / 448 lies on ties of E4M3 often
     h, y   |found - right| / |right| (Frobenius): SUMS, and for h and BF16 y a rounding of 2^-9
 A tensor core of Hopper keeps 13 bits behind the largest term's first and drops the rest (arXiv:2412.19437, 3.3.2): over n steps of
 32 terms at most n * 2^-13 of the largest partial sum. Random sums grow with the root of n, so all together two thirds of that:
@@ -29,7 +30,7 @@ SUMS = 2 / 3 * 128 * 2.0**-13
 H_LIMIT = SUMS + 2.0**-9
 Y_LIMIT = SUMS + 2.0**-9
 LAYER_LIMIT = Y_LIMIT + (H_LIMIT * 2.0**-3) ** 0.5
-FLIPPED_CODES = 1e-3
+FLIPPED_CODES = 4e-3
 TILES = (e4m3.NARROW_TOKENS, e4m3.WIDE_TOKENS)
 
 

@@ -1,8 +1,9 @@
-"""The MoE layer on Hopper's FP8 tensor cores through moe_e4m3_sm90.cu: NVFP4 or MXFP4 weights x FP8 activations.
+"""The MoE layer on Hopper's FP8 tensor cores through moe_e4m3_sm90.cu: NVFP4, MXFP4 or FP8 weights x FP8
+activations.
 
 In: experts laid out once by `pack`, x [T, D] float32 or BF16, a `Routing`. Out: y [T, D] in x's dtype. x and h are rounded to E4M3
-with a scale a token, as the reference does; h to BF16 before that. Weights are rounded to E4M3 once their block scales are
-applied (e4m3_layout.as_fp8 says to what). Sums of the tensor cores go to float32 after at most 4096 terms. A NaN in a token makes
+with a scale a token, as the reference does; h to BF16 before that. FP4 weights are rounded to E4M3 once their block scales are
+applied (e4m3_layout.as_fp8 says to what). A sum of the tensor cores has at most 16384 terms. A NaN in a token makes
 that token's output NaN. No host synchronization: a call can be captured in a CUDA graph. Sums into y are atomic: their order varies.
 Shapes: T tokens, K experts a token, E experts, D hidden, F intermediate.
 """
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fp4moe.cuda.build import load
-from fp4moe.cuda.e4m3_layout import down_order, gate_up_order, pack_weight
+from fp4moe.cuda.e4m3_layout import FORMATS, down_order, gate_up_order, pack_weight
 from fp4moe.errors import SelectionError
 from fp4moe.layouts import QuantizedTensor
 from fp4moe.reference.route import Routing
@@ -46,7 +47,7 @@ class E4m3Experts:
     @property
     def layout(self) -> str:
         """The layout's name in the table of implementations."""
-        return "fragments-e4m3"
+        return "e4m3"
 
     def tensors(self) -> dict[str, Tensor]:
         """Every stored tensor by name."""
@@ -65,10 +66,10 @@ def pack(gate_up: QuantizedTensor, down: QuantizedTensor) -> E4m3Experts:
 def experts(x_TD: Tensor, packed: E4m3Experts, routing: Routing, activations: str) -> Tensor:
     """y [T, D]; SelectionError for other activations than "fp8", a tensor off CUDA and too many experts."""
     if activations != "fp8":
-        raise SelectionError(f"fragments-e4m3: takes activations in fp8 (got {activations!r})")
+        raise SelectionError(f"e4m3: takes activations in fp8 (got {activations!r})")
     if x_TD.device.type != "cuda" or packed.num_experts > MAX_EXPERTS:
         raise SelectionError(
-            f"fragments-e4m3: needs a CUDA device and at most {MAX_EXPERTS} experts (got {x_TD.device} and {packed.num_experts})"
+            f"e4m3: needs a CUDA device and at most {MAX_EXPERTS} experts (got {x_TD.device} and {packed.num_experts})"
         )
     most = MAX_SLOTS // routing.ids_TK.shape[1]
     x = (x_TD if x_TD.dtype in (torch.float32, torch.bfloat16) else x_TD.float()).contiguous()
@@ -128,11 +129,11 @@ def launch(x: Tensor, ids: Tensor, gates: Tensor, packed: E4m3Experts, *, out: T
     weights = (packed.gate_up, packed.down, packed.gate_up_scale, packed.down_scale)
     tensors = (*weights, x, ids, gates, *scratch.tensors(), out)
     sizes = (*ids.shape, packed.num_experts, packed.hidden, packed.intermediate, len(scratch.h) // 8)
-    options = (int(packed.format == "mxfp4"), int(x.dtype == torch.bfloat16), tile, _num_blocks(x.device))
+    options = (FORMATS.index(packed.format), int(x.dtype == torch.bfloat16), tile, _num_blocks(x.device))
     stream = torch.cuda.current_stream(x.device).cuda_stream
     error = _library().fp4moe_moe_e4m3_sm90(*(t.data_ptr() for t in tensors), *sizes, *options, stream)
     if error != 0:
-        raise RuntimeError(f"fragments-e4m3: launch failed with CUDA error {error}")
+        raise RuntimeError(f"e4m3: launch failed with CUDA error {error}")
     return scratch
 
 

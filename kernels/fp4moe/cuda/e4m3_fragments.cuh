@@ -24,6 +24,7 @@ __device__ __forceinline__ Table make_table(uint32_t scale) {
 }
 
 struct Nvfp4E4m3 {
+  static constexpr bool kIsExpanded = true;
   static constexpr int kChunkBytes = 1024 + 128;
   using Scales = uint32_t;
   static __device__ __forceinline__ Table table(Scales scales, int quarter, int row) {
@@ -32,11 +33,18 @@ struct Nvfp4E4m3 {
 };
 
 struct Mxfp4E4m3 {
+  static constexpr bool kIsExpanded = true;
   static constexpr int kChunkBytes = 1024 + 64;
   using Scales = uint16_t;
   static __device__ __forceinline__ Table table(Scales scales, int, int row) {
     return make_table<true>(__byte_perm(scales, 0, 0x4440 | row));
   }
+};
+
+// FP8 weights are not expanded: the tensor core reads 8 rows x 128 k in 1024 bytes, 128-byte swizzle, k permuted alike.
+struct StoredE4m3 {
+  static constexpr bool kIsExpanded = false;
+  static constexpr int kChunkBytes = 2048;
 };
 
 // 8 codes of a row -> its two registers. Magnitudes are the low three bits of each nibble; the sign of code i < 4 is bit 8 i + 7,

@@ -1,10 +1,10 @@
-"""Offline layout of FP4 experts for moe_e4m3_sm90.cu, and the FP8 weights that they stand for.
+"""Offline layout of FP4 and FP8 experts for moe_e4m3_sm90.cu, and the FP8 weights that FP4 ones stand for.
 
-In: `QuantizedTensor` [E, 2F, D] (gate rows, then up rows) and [E, D, F] in NVFP4 or MXFP4. Out: one byte tensor each, 4.5 or
-4.25 bits a weight as before, and float32 scales of rows; or, from `as_fp8`, the same weights as a QuantizedTensor in FP8: that
+In: `QuantizedTensor` [E, 2F, D] (gate rows, then up rows) and [E, D, F] in NVFP4, MXFP4 or FP8. Out: one byte tensor each, 4.5,
+4.25 or 8 bits a weight as before, and float32 scales of rows; or, from `as_fp8`, the same weights as a QuantizedTensor in FP8: that
 is exactly what the kernel multiplies, so FP8 x FP8 on it is the kernel's arithmetic.
 
-A weight becomes E4M3(value * block scale / row scale), to nearest even; the row scale (times 2^n, what the format's own float32
+An FP4 weight becomes E4M3(value * block scale / row scale), to nearest even; the row scale (times 2^n, what the format's own float32
 scale is) puts the largest block scale of the row where 6 times it just fits E4M3. At the other end, blocks whose scale is below
 2^-6, 2^-11 of the row's largest or less, are first rounded to E2M1 at 2^-5, so that every product is a normal number.
 
@@ -16,7 +16,7 @@ rows g and g + 8 and k = 32 t .. 32 t + 31:
     scales  NVFP4 [lane][quarter][row g, g + 8];   MXFP4 [lane][row g, g + 8]: E4M3 bits, at least 16
 
 The tensor core's k of a chunk: 64 quarter + 32 step + 16 (i / 4) + 4 t + i % 4. Eight chunks, 128 rows, lie together, then the
-next k. Row g of a gate/up chunk is a gate, row g + 8 its up; of a down chunk they are neighbors 2 g and 2 g + 1.
+next k. FP8 takes 16 groups of 8 rows instead, as `_swizzled` says. Row g of a gate/up chunk is a gate, row g + 8 its up; of a down chunk they are neighbors 2 g and 2 g + 1.
 Shapes: E experts, F intermediate, D hidden, N rows, K reduction, T row tiles of 16, C chunks along k.
 """
 
@@ -33,7 +33,7 @@ from fp4moe.quantize.e2m1 import encode_e2m1
 
 CHUNK_K = BLOCK_ROWS = 128
 MAX_K = 32768  # what one block of threads rounds at once
-FORMATS = ("nvfp4", "mxfp4")
+FORMATS = ("nvfp4", "mxfp4", "fp8")
 LOWEST_BITS, HIGHEST_BITS = 16, 105  # E4M3 of a stored scale: half of it is a normal number, 6 times it is finite
 _BIAS_E8M0, _BIAS_E4M3 = 127, 7
 _ZERO_BITS = -1024  # of a scale of zero: far below every other
@@ -61,6 +61,8 @@ def pack_weight(w: QuantizedTensor, order: Tensor) -> tuple[Tensor, Tensor]:
 def as_fp8(w: QuantizedTensor) -> QuantizedTensor:
     """[E, N, K] in FP8 with a scale a row: the weights that the kernel multiplies, in the order in which they came."""
     check_weight(w)
+    if w.format == "fp8":
+        return w
     values, scales = [], []
     for expert in range(w.shape[0]):
         codes, bits_NB, row_scale_N = _parts(w[expert])
@@ -76,12 +78,14 @@ def check_weight(w: QuantizedTensor) -> None:
     _, rows, k = w.shape
     if w.format not in FORMATS or k % CHUNK_K or rows % BLOCK_ROWS or k > MAX_K:
         raise FormatError(
-            f"fragments-e4m3: needs {' or '.join(FORMATS)} [E, N, K] with N and K multiples of {CHUNK_K} and K at most {MAX_K} "
+            f"e4m3: needs {' or '.join(FORMATS)} [E, N, K] with N and K multiples of {CHUNK_K} and K at most {MAX_K} "
             f"(got {w.format} {tuple(w.shape)}); use triton-grouped or the reference"
         )
 
 
 def _pack_expert(w: QuantizedTensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    if w.format == "fp8":
+        return _swizzled(w.codes.view(torch.uint8)[order]), w.scales[order, 0]
     codes, bits_NB, row_scale_N = _parts(w)
     (rows, k), per_scale = codes.shape, codes.shape[-1] // bits_NB.shape[-1]
     # rows = (T, high, g); k = (C, t, quarter, step, i)
@@ -92,6 +96,14 @@ def _pack_expert(w: QuantizedTensor, order: Tensor) -> tuple[Tensor, Tensor]:
     flat_scales = scales.permute(0, 3, 2, 4, 5, 1).reshape(*words.shape[:2], -1)
     chunks_TC = torch.cat([flat_words, flat_scales], dim=-1)
     return chunks_TC.unflatten(0, (-1, 8)).transpose(1, 2).flatten(2).contiguous(), row_scale_N[order]
+
+
+def _swizzled(bytes_NK: Tensor) -> Tensor:
+    """uint8 [N / 128, C, 16384]: 16 bytes at place c of a row hold k = 32 t + 4 c + 0..3, and lie at c ^ (row % 8)."""
+    rows, k = bytes_NK.shape
+    places = bytes_NK.reshape(rows // 128, 16, 8, k // CHUNK_K, 4, 8, 4).permute(0, 3, 1, 2, 5, 4, 6)  # [.., group, row, c, t, i]
+    row, place = torch.meshgrid(*(torch.arange(8, device=bytes_NK.device),) * 2, indexing="ij")
+    return places.flatten(-2)[..., row, row ^ place, :].flatten(2).contiguous()
 
 
 def _words(codes: Tensor) -> Tensor:
@@ -123,7 +135,7 @@ def _nvfp4_bits(w: QuantizedTensor) -> tuple[Tensor, Tensor]:
 
 def _mxfp4_bits(w: QuantizedTensor) -> tuple[Tensor, Tensor]:
     if bool((w.scales == 255).any()):
-        raise FormatError("fragments-e4m3: an MXFP4 scale is NaN (code 255); the checkpoint is damaged")
+        raise FormatError("e4m3: an MXFP4 scale is NaN (code 255); the checkpoint is damaged")
     return (w.scales.to(torch.int32) - _BIAS_E8M0 + _BIAS_E4M3) * 8, torch.ones(w.shape[0], device=w.device)
 
 

@@ -16,6 +16,10 @@ constexpr int kMaxTiles = kMaxSlots / 8 + kMaxExperts;
 constexpr int kSortThreads = 512, kSortWarps = kSortThreads / 32;
 constexpr int kMaxRowThreads = 1024, kChunksAThread = 2;
 
+// Programmatic dependent launch: blocks of the next kernel may start; what the kernel before wrote is there.
+__device__ __forceinline__ void start_next_kernel() { asm volatile("griddepcontrol.launch_dependents;"); }
+__device__ __forceinline__ void wait_for_last_kernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
 struct Tile { int expert, first, count, run_first, run_tiles; };  // slots of one expert; the tiles of that expert
 
 struct Slots {                                   // in global memory
@@ -60,14 +64,18 @@ __device__ inline void make_tiles(Slots& slots, int (&counts)[kSortWarps][kMaxEx
 // One block: stable counting sort of the slots by expert; every expert begins on a multiple of 8.
 __global__ void __launch_bounds__(kSortThreads) sort_slots(const int* expert_ids, Slots* to, int num_slots, int num_experts, int most) {
   __shared__ int counts[kSortWarps][kMaxExperts];
+  __shared__ uint8_t expert_of_slot[kMaxSlots];   // read at once: one after another, each would wait for memory
+  start_next_kernel();
   Slots& slots = *to;
   int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
   int share = (num_slots + kSortThreads - 1) / kSortThreads * 32, begin = warp * share, end = min(begin + share, num_slots);
   for (int i = threadIdx.x; i < kSortWarps * kMaxExperts; i += kSortThreads) (&counts[0][0])[i] = 0;
   for (int i = threadIdx.x; i < num_slots + 8 * num_experts; i += kSortThreads) slots.slot_of_position[i] = -1;
+#pragma unroll 8
+  for (int i = threadIdx.x; i < num_slots; i += kSortThreads) expert_of_slot[i] = expert_ids[i];
   __syncthreads();
   for (int i = begin + lane; i - lane < end; i += 32) {
-    int expert = i < end ? expert_ids[i] : -1;
+    int expert = i < end ? expert_of_slot[i] : -1;
     unsigned same = __match_any_sync(~0u, expert);
     if (expert >= 0 && lane == __ffs(same) - 1) counts[warp][expert] += __popc(same);
     __syncwarp();
@@ -76,7 +84,7 @@ __global__ void __launch_bounds__(kSortThreads) sort_slots(const int* expert_ids
   if (warp == 0) make_tiles(slots, counts, num_experts, most);
   __syncthreads();
   for (int i = begin + lane; i - lane < end; i += 32) {
-    int expert = i < end ? expert_ids[i] : -1;
+    int expert = i < end ? expert_of_slot[i] : -1;
     unsigned same = __match_any_sync(~0u, expert);
     if (expert >= 0) {
       int position = counts[warp][expert] + __popc(same & ((1u << lane) - 1));
@@ -95,10 +103,17 @@ __device__ __forceinline__ float4 load4(const __nv_bfloat16* from) {
                      __uint_as_float(v.y & 0xffff0000u));
 }
 
-__device__ __forceinline__ uint32_t to_e4m3(float4 v, float factor) {
-  uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(v.x * factor, v.y * factor), __NV_SATFINITE, __NV_E4M3);
-  uint32_t high = __nv_cvt_float2_to_fp8x2(make_float2(v.z * factor, v.w * factor), __NV_SATFINITE, __NV_E4M3);
-  return low | high << 16;
+// v / scale, rounded to nearest: BF16 values over BF16 / 448 lie on ties of E4M3 often. `inverse` is 1 / scale.
+__device__ __forceinline__ float quotient(float v, float scale, float inverse) {
+  float q = v * inverse;
+  return fmaf(fmaf(-q, scale, v), inverse, q);
+}
+
+__device__ __forceinline__ uint32_t to_e4m3(float4 v, float scale, float inverse) {
+  float2 low = make_float2(quotient(v.x, scale, inverse), quotient(v.y, scale, inverse));
+  float2 high = make_float2(quotient(v.z, scale, inverse), quotient(v.w, scale, inverse));
+  uint32_t high_bits = __nv_cvt_float2_to_fp8x2(high, __NV_SATFINITE, __NV_E4M3);
+  return __nv_cvt_float2_to_fp8x2(low, __NV_SATFINITE, __NV_E4M3) | high_bits << 16;
 }
 
 // One row by one block, kept in registers between the two passes. `store(chunk of 128 k, place, 16 bytes)`. Gives the scale.
@@ -126,12 +141,15 @@ __device__ float round_row(const In* row, int k, Store store) {
   largest = __reduce_max_sync(~0u, (threadIdx.x & 31) < blockDim.x / 32 ? largest_of_warp[threadIdx.x & 31] : 0u);
   float amax = __uint_as_float(largest), scale = amax == 0.0f ? 1.0f : fmaxf(__fdiv_rn(amax, 448.0f), 0x1p-126f);
   if (largest >= 0x7f800000u) scale = __uint_as_float(0x7fc00000u);
-  float factor = __frcp_rn(scale);
+  float inverse = __frcp_rn(scale);
 #pragma unroll
   for (int n = 0; n < kChunksAThread; ++n) {
     int i = threadIdx.x + n * blockDim.x;
     if (i >= num) break;
-    store(i / 8, i % 8, make_uint4(to_e4m3(v[n][0], factor), to_e4m3(v[n][1], factor), to_e4m3(v[n][2], factor), to_e4m3(v[n][3], factor)));
+    uint4 bytes;
+    bytes.x = to_e4m3(v[n][0], scale, inverse), bytes.y = to_e4m3(v[n][1], scale, inverse);
+    bytes.z = to_e4m3(v[n][2], scale, inverse), bytes.w = to_e4m3(v[n][3], scale, inverse);
+    store(i / 8, i % 8, bytes);
   }
   return scale;
 }
@@ -141,14 +159,13 @@ __device__ __forceinline__ uint4* place_of(uint8_t* rows, int capacity, int posi
   return reinterpret_cast<uint4*>(rows + group * 1024 + (position % 8) * 128 + ((place ^ position) & 7) * 16);
 }
 
-// A block a token: x to the places of its slots, and y_sum of the token to zero.
+// A block a token: x to the places of its slots.
 template <class In>
-__global__ void __launch_bounds__(kMaxRowThreads) round_tokens(const In* x, const Slots* slots, uint8_t* xs, float* x_scale, float* y_sum,
-                                                               int top_k, int hidden, int capacity) {
+__global__ void __launch_bounds__(kMaxRowThreads) round_tokens(const In* x, const Slots* slots, uint8_t* xs, float* x_scale, int top_k,
+                                                               int hidden, int capacity) {
+  start_next_kernel(), wait_for_last_kernel();
   int token = blockIdx.x;
   const int* positions = slots->position_of_slot + token * top_k;
-  for (int i = threadIdx.x; i < hidden / 4; i += blockDim.x)
-    reinterpret_cast<float4*>(y_sum + static_cast<size_t>(token) * hidden)[i] = make_float4(0, 0, 0, 0);
   float scale = round_row(x + static_cast<size_t>(token) * hidden, hidden, [&](int chunk, int place, uint4 bytes) {
     for (int k = 0; k < top_k; ++k) *place_of(xs, capacity, positions[k], chunk, place) = bytes;
   });
@@ -159,6 +176,7 @@ __global__ void __launch_bounds__(kMaxRowThreads) round_tokens(const In* x, cons
 __global__ void __launch_bounds__(kMaxRowThreads) round_activations(const __nv_bfloat16* h, const Slots* slots, const float* gate_weights,
                                                                     uint8_t* hs, float* h_scale, int* token_of_position, int top_k,
                                                                     int intermediate, int capacity) {
+  start_next_kernel(), wait_for_last_kernel();
   int position = blockIdx.x, slot = position < slots->num_positions ? slots->slot_of_position[position] : -1;
   if (slot < 0) return;
   float scale = round_row(h + static_cast<size_t>(position) * intermediate, intermediate, [&](int chunk, int place, uint4 bytes) {
@@ -168,6 +186,7 @@ __global__ void __launch_bounds__(kMaxRowThreads) round_activations(const __nv_b
 }
 
 __global__ void to_bf16(const float* from, __nv_bfloat16* to, int num_quads) {
+  wait_for_last_kernel();
   for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < num_quads; i += gridDim.x * blockDim.x) {
     float4 v = reinterpret_cast<const float4*>(from)[i];
     __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y), high = __floats2bfloat162_rn(v.z, v.w);

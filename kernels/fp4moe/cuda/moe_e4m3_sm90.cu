@@ -1,4 +1,4 @@
-// One Mixture-of-Experts layer, FP4 weights x FP8 activations on the FP8 tensor cores, any number of tokens (sm_90a).
+// One Mixture-of-Experts layer, FP4 or FP8 weights x FP8 activations on the FP8 tensor cores, any number of tokens (sm_90a).
 //
 //   sort_slots, round_tokens        slots by expert; x to E4M3, a scale a token
 //   product<first>                  h[slot, f] = silu(gate_e x[token]) * (up_e x[token]), BF16
@@ -6,13 +6,14 @@
 //   product<second>                 y[token, d] += weight[slot] * down_e h[slot], then to_bf16
 //
 // In: weights packed by e4m3_layout.py, x [M, D], expert ids and gate weights [M, top_k]. Out: y [M, D] in x's dtype.
-// Weight rows are wgmma's M and come from registers, expanded there to E4M3; tokens are its N and come from shared memory.
+// Weight rows are wgmma's M: FP4 comes from registers, expanded there to E4M3, FP8 from shared memory. Tokens are its N.
 //
 // A product is persistent. Two blocks of a cluster take neighboring 128 rows and the same tokens, each copies half of the tokens'
 // values into both. In a block two warpgroups multiply 64 rows each, one thread copies: a stage is 128 k. Sums of the second product
-// are cut into pieces of at most kMaxStagesASum stages, so that no sum of a tensor core is longer than 4096 terms.
+// are cut into pieces of at most kMaxStagesASum stages, so that no sum of a tensor core is longer than 16384 terms. A kernel starts while the one before ends.
 #include <cuda_bf16.h>
 #include <cstdint>
+#include <type_traits>
 
 #include "e4m3_fragments.cuh"
 #include "e4m3_prepare.cuh"
@@ -30,8 +31,9 @@ constexpr int kThreads = kWorkers + 128;         // the last warpgroup copies, w
 constexpr int kWorkerRegisters = 232, kCopierRegisters = 40;
 constexpr int kRows = 64 * kGroups;              // of a block
 constexpr int kRowsTogether = 16;                // clusters' rows that go over all tiles of an expert before the next ones
-constexpr int kMaxStagesASum = 32;
+constexpr int kMaxStagesASum = 128;
 constexpr int kSmemBytes = 227 * 1024;
+constexpr uint32_t kLayout = wgmma_layout(1024);  // of both operands in shared memory
 
 struct Params {
   const uint8_t* weights;                        // [E][rows / 128][chunk of 128 k][8][chunk bytes]
@@ -41,8 +43,8 @@ struct Params {
   const int* token_of_position;                  // second product
   const Slots* slots;
   __nv_bfloat16* h;                              // [position, F], first product
-  float* y_sum;                                  // [M, D], second product
-  int num_rows, k, hidden, capacity;             // capacity: groups of 8 positions
+  float* y_sum;                                  // [M, D], the first product sets it to zero
+  int num_rows, k, num_tokens, hidden, capacity;  // capacity: groups of 8 positions
 };
 
 // Stages [begin, end) of one tile of slots x one block of rows.
@@ -65,7 +67,7 @@ struct Config {
 template <class C>
 struct Shared {
   alignas(1024) uint8_t tokens[C::kStages][C::kTokenBytes];
-  alignas(128) uint8_t weights[C::kStages][C::kWeightBytes];
+  alignas(1024) uint8_t weights[C::kStages][C::kWeightBytes];
   alignas(128) uint8_t hand_over[C::kHandOverBytes];
   alignas(8) uint64_t full[C::kStages], empty[C::kStages], queued[C::kQueue];
   Segment queue[C::kQueue];                      // from the copying thread to the workers; expert < 0 ends
@@ -169,6 +171,13 @@ __device__ void copy(const Params& p, Shared<C>& s) {
   segment.expert = -1, s.queue[entry.slot] = segment, arrive(&s.queued[entry.slot]);
 }
 
+// The three warps that copy nothing, in the first product: y_sum to zero.
+__device__ __forceinline__ void clear_outputs(const Params& p) {
+  int thread = blockIdx.x * 96 + threadIdx.x - kWorkers - 32;
+  for (int i = thread; i < p.num_tokens * (p.hidden / 4); i += gridDim.x * 96)
+    reinterpret_cast<float4*>(p.y_sum)[i] = make_float4(0, 0, 0, 0);
+}
+
 // This warp has read a stage: said to the copying threads of both blocks.
 template <class C>
 __device__ __forceinline__ void release(uint64_t* empty, int lane) {
@@ -259,21 +268,17 @@ __device__ __forceinline__ void fence_registers(float (&d)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-// One segment by all workers.
+// The stages of a segment, FP4 weights: a step is expanded while the one before is multiplied.
 template <class C, int kTokens>
-__device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Segment& segment, RingPlace<C::kStages>& place) {
+__device__ __forceinline__ void add_expanded(Shared<C>& s, int num_stages, RingPlace<C::kStages>& place, int group, float (&d)[kTokens / 2]) {
   using Format = typename C::Weights;
-  int group = __shfl_sync(~0u, threadIdx.x / 128, 0), warp = threadIdx.x / 32 & 3, lane = threadIdx.x & 31;
+  int warp = threadIdx.x / 32 & 3, lane = threadIdx.x & 31;
   const uint8_t* chunk = s.weights[0] + (group * 4 + warp) * Format::kChunkBytes;
   const uint8_t* lane_codes = chunk + lane * 16;
   const uint8_t* lane_scales = chunk + 1024 + lane * sizeof(typename Format::Scales);
   uint32_t tokens = wgmma_start(smem_address(s.tokens[0]));
-  constexpr uint32_t kLayout = wgmma_layout(1024);
-  float d[kTokens / 2];
-#pragma unroll
-  for (int i = 0; i < kTokens / 2; ++i) d[i] = 0.0f;
   uint32_t a[2][4];
-  for (int stage = segment.begin; stage < segment.end; ++stage) {
+  for (int stage = 0; stage < num_stages; ++stage) {
     wait(&s.full[place.slot], place.parity);
     auto scales = *reinterpret_cast<const typename Format::Scales*>(lane_scales + place.slot * C::kWeightBytes);
     uint32_t stage_tokens = tokens + place.slot * (C::kTokenBytes >> 4);
@@ -290,14 +295,44 @@ __device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Se
         WgmmaE4m3<kTokens>::run(d, to, stage_tokens + ((quarter * 64 + step * 32) >> 4), kLayout);
         wgmma_commit();
         wgmma_wait<1>();
-        if (quarter == 0 && step == 0 && stage > segment.begin) release<C>(&s.empty[place.before()], lane);  // its products are done
+        if (quarter == 0 && step == 0 && stage > 0) release<C>(&s.empty[place.before()], lane);  // its products are done
       }
     }
     place.step();
   }
+}
+
+// The same, FP8 weights as they are stored.
+template <class C, int kTokens>
+__device__ __forceinline__ void add_stored(Shared<C>& s, int num_stages, RingPlace<C::kStages>& place, int group, float (&d)[kTokens / 2]) {
+  uint32_t weights = wgmma_start(smem_address(s.weights[0]) + group * (C::kWeightBytes / kGroups));
+  uint32_t tokens = wgmma_start(smem_address(s.tokens[0]));
+#pragma unroll 1
+  for (int stage = 0; stage < num_stages; ++stage) {
+    wait(&s.full[place.slot], place.parity);
+    uint32_t stage_weights = weights + place.slot * (C::kWeightBytes >> 4), stage_tokens = tokens + place.slot * (C::kTokenBytes >> 4);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) WgmmaE4m3<kTokens>::run(d, stage_weights + step * 2, stage_tokens + step * 2, kLayout);
+    wgmma_commit();
+    wgmma_wait<1>();
+    if (stage > 0) release<C>(&s.empty[place.before()], threadIdx.x & 31);
+    place.step();
+  }
+}
+
+// One segment by all workers.
+template <class C, int kTokens>
+__device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Segment& segment, RingPlace<C::kStages>& place) {
+  int group = __shfl_sync(~0u, threadIdx.x / 128, 0);
+  float d[kTokens / 2];
+#pragma unroll
+  for (int i = 0; i < kTokens / 2; ++i) d[i] = 0.0f;
+  if constexpr (C::Weights::kIsExpanded) add_expanded<C, kTokens>(s, segment.end - segment.begin, place, group, d);
+  else add_stored<C, kTokens>(s, segment.end - segment.begin, place, group, d);
   wgmma_wait<0>();
   fence_registers(d);
-  release<C>(&s.empty[place.before()], lane);
+  release<C>(&s.empty[place.before()], threadIdx.x & 31);
   if constexpr (C::kIsFirst) store_h<C, kTokens>(p, s, segment, group, d);
   else add_outputs<C, kTokens>(p, segment, group, d);
 }
@@ -344,6 +379,7 @@ __global__ void __launch_bounds__(kThreads, 1) product(const __grid_constant__ P
   }
   if constexpr (C::kCluster > 1) cluster_sync();
   else __syncthreads();
+  start_next_kernel(), wait_for_last_kernel();
   if (threadIdx.x < kWorkers) {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kWorkerRegisters));
     work<C>(p, s);
@@ -351,8 +387,22 @@ __global__ void __launch_bounds__(kThreads, 1) product(const __grid_constant__ P
   } else {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopierRegisters));
     if (threadIdx.x == kWorkers) copy<C>(p, s);
+    if (C::kIsFirst && threadIdx.x >= kWorkers + 32) clear_outputs(p);
     if constexpr (C::kCluster > 1) cluster_sync();
   }
+}
+
+// A launch that may begin while the kernel before it ends; see wait_for_last_kernel.
+template <class Kernel, class... Arguments>
+int launch_after(Kernel kernel, int blocks, int threads, int smem_bytes, int cluster, cudaStream_t stream, Arguments... arguments) {
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization, attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = cluster, attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(blocks), config.blockDim = dim3(threads), config.dynamicSmemBytes = smem_bytes, config.stream = stream;
+  config.attrs = attributes, config.numAttrs = cluster > 1 ? 2 : 1;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
 template <class C>
@@ -360,27 +410,28 @@ int launch_product(const Params& p, int num_blocks, cudaStream_t stream) {
   static_assert(sizeof(Shared<C>) <= kSmemBytes && C::kStages >= 4);
   cudaError_t error = cudaFuncSetAttribute(product<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<C>));
   if (error != cudaSuccess) return error;
-  cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = C::kCluster, attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(num_blocks / C::kCluster * C::kCluster), config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = sizeof(Shared<C>), config.stream = stream, config.attrs = &attribute, config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, product<C>, p);
+  return launch_after(product<C>, num_blocks / C::kCluster * C::kCluster, kThreads, sizeof(Shared<C>), C::kCluster, stream, p);
 }
 
-template <bool kIsFirst>
-int launch_any(const Params& p, int is_mxfp4, int most_tokens, int num_blocks, cudaStream_t stream) {
 #ifndef FP4MOE_CLUSTER
 #define FP4MOE_CLUSTER 2
 #endif
-  constexpr int kCluster = FP4MOE_CLUSTER;
-  if (most_tokens == 64)
-    return is_mxfp4 ? launch_product<Config<Mxfp4E4m3, kIsFirst, 64, kCluster>>(p, num_blocks, stream)
-                    : launch_product<Config<Nvfp4E4m3, kIsFirst, 64, kCluster>>(p, num_blocks, stream);
-  if (most_tokens != kMostTokens) return cudaErrorInvalidValue;
-  return is_mxfp4 ? launch_product<Config<Mxfp4E4m3, kIsFirst, kMostTokens, kCluster>>(p, num_blocks, stream)
-                  : launch_product<Config<Nvfp4E4m3, kIsFirst, kMostTokens, kCluster>>(p, num_blocks, stream);
+
+template <class Format, bool kIsFirst>
+int launch_format(const Params& p, int most_tokens, int num_blocks, cudaStream_t stream) {
+  if (most_tokens == 64) return launch_product<Config<Format, kIsFirst, 64, FP4MOE_CLUSTER>>(p, num_blocks, stream);
+  return launch_product<Config<Format, kIsFirst, kMostTokens, FP4MOE_CLUSTER>>(p, num_blocks, stream);
+}
+
+template <bool kIsFirst>
+int launch_any(const Params& p, int format, int most_tokens, int num_blocks, cudaStream_t stream) {
+  if (most_tokens != 64 && most_tokens != kMostTokens) return cudaErrorInvalidValue;
+  switch (format) {
+    case 0: return launch_format<Nvfp4E4m3, kIsFirst>(p, most_tokens, num_blocks, stream);
+    case 1: return launch_format<Mxfp4E4m3, kIsFirst>(p, most_tokens, num_blocks, stream);
+    case 2: return launch_format<StoredE4m3, kIsFirst>(p, most_tokens, num_blocks, stream);
+  }
+  return cudaErrorInvalidValue;
 }
 
 int row_threads(int k) { return min(kMaxRowThreads, (k / 16 + kChunksAThread * 32 - 1) / (kChunksAThread * 32) * 32); }
@@ -390,11 +441,11 @@ int row_threads(int k) { return min(kMaxRowThreads, (k / 16 + kChunksAThread * 3
 
 extern "C" int fp4moe_e4m3_slots_bytes() { return sizeof(fp4moe::Slots); }
 
-// most_tokens: of a tile, 64 or 256. x_is_bf16: else float32, and y is y_sum. Gives a cudaError_t.
+// format: of the weights, 0 NVFP4, 1 MXFP4, 2 FP8. most_tokens: of a tile, 64 or 256. x_is_bf16: else float32, and y is y_sum. Gives a cudaError_t.
 extern "C" int fp4moe_moe_e4m3_sm90(const void* w1, const void* w2, const void* scale1, const void* scale2, const void* x,
                                     const void* expert_ids, const void* gate_weights, void* slots, void* xs, void* hs, void* h,
                                     void* x_scale, void* h_scale, void* token_of_position, void* y_sum, void* y, int num_tokens,
-                                    int top_k, int num_experts, int hidden, int intermediate, int capacity, int is_mxfp4,
+                                    int top_k, int num_experts, int hidden, int intermediate, int capacity, int format,
                                     int x_is_bf16, int most_tokens, int num_blocks, void* stream) {
   using namespace fp4moe;
   auto s = static_cast<cudaStream_t>(stream);
@@ -403,21 +454,27 @@ extern "C" int fp4moe_moe_e4m3_sm90(const void* w1, const void* w2, const void* 
   int num_slots = num_tokens * top_k;
   sort_slots<<<1, kSortThreads, 0, s>>>(static_cast<const int*>(expert_ids), places, num_slots, num_experts, most_tokens);
   auto* rounded_x = static_cast<uint8_t*>(xs);
+  auto* rounded_h = static_cast<uint8_t*>(hs);
   auto* scale_x = static_cast<float*>(x_scale);
-  if (x_is_bf16)
-    round_tokens<<<num_tokens, row_threads(hidden), 0, s>>>(static_cast<const __nv_bfloat16*>(x), places, rounded_x, scale_x, sum, top_k, hidden, capacity);
-  else
-    round_tokens<<<num_tokens, row_threads(hidden), 0, s>>>(static_cast<const float*>(x), places, rounded_x, scale_x, sum, top_k, hidden, capacity);
-  Params p{static_cast<const uint8_t*>(w1), static_cast<const float*>(scale1), rounded_x, scale_x, nullptr, places,
-           static_cast<__nv_bfloat16*>(h), nullptr, 2 * intermediate, hidden, hidden, capacity};
-  if (int error = launch_any<true>(p, is_mxfp4, most_tokens, num_blocks, s)) return error;
-  round_activations<<<num_slots + 7 * num_experts, row_threads(intermediate), 0, s>>>(
-      static_cast<const __nv_bfloat16*>(h), places, static_cast<const float*>(gate_weights), static_cast<uint8_t*>(hs),
-      static_cast<float*>(h_scale), static_cast<int*>(token_of_position), top_k, intermediate, capacity);
-  Params q{static_cast<const uint8_t*>(w2), static_cast<const float*>(scale2), static_cast<const uint8_t*>(hs),
-           static_cast<const float*>(h_scale), static_cast<const int*>(token_of_position), places, nullptr, sum, hidden, intermediate,
-           hidden, capacity};
-  if (int error = launch_any<false>(q, is_mxfp4, most_tokens, num_blocks, s)) return error;
-  if (x_is_bf16) to_bf16<<<2 * num_blocks, 512, 0, s>>>(sum, static_cast<__nv_bfloat16*>(y), num_tokens * (hidden / 4));
-  return cudaGetLastError();
+  auto* scale_h = static_cast<float*>(h_scale);
+  auto* tokens = static_cast<int*>(token_of_position);
+  auto* h_bf16 = static_cast<__nv_bfloat16*>(h);
+  auto round_x = [&](auto* rows) {
+    return launch_after(round_tokens<std::remove_pointer_t<decltype(rows)>>, num_tokens, row_threads(hidden), 0, 1, s,
+                        static_cast<decltype(rows)>(rows), static_cast<const Slots*>(places), rounded_x, scale_x, top_k, hidden, capacity);
+  };
+  if (int error = x_is_bf16 ? round_x(static_cast<const __nv_bfloat16*>(x)) : round_x(static_cast<const float*>(x))) return error;
+  Params first{static_cast<const uint8_t*>(w1), static_cast<const float*>(scale1), rounded_x, scale_x, nullptr, places, h_bf16, sum,
+               2 * intermediate, hidden, num_tokens, hidden, capacity};
+  if (int error = launch_any<true>(first, format, most_tokens, num_blocks, s)) return error;
+  if (int error = launch_after(round_activations, num_slots + 7 * num_experts, row_threads(intermediate), 0, 1, s,
+                               static_cast<const __nv_bfloat16*>(h_bf16), static_cast<const Slots*>(places),
+                               static_cast<const float*>(gate_weights), rounded_h, scale_h, tokens, top_k, intermediate, capacity))
+    return error;
+  Params second{static_cast<const uint8_t*>(w2), static_cast<const float*>(scale2), rounded_h, scale_h, tokens, places, nullptr, sum,
+                hidden, intermediate, num_tokens, hidden, capacity};
+  if (int error = launch_any<false>(second, format, most_tokens, num_blocks, s)) return error;
+  if (!x_is_bf16) return cudaGetLastError();
+  return launch_after(to_bf16, 2 * num_blocks, 512, 0, 1, s, static_cast<const float*>(sum), static_cast<__nv_bfloat16*>(y),
+                      num_tokens * (hidden / 4));
 }
