@@ -18,7 +18,6 @@ from torch import Tensor
 from harness.backends import moe_layer
 from harness.kernel_bench import routing
 from harness.kernel_bench.contenders import Contender, Routed
-from harness.kernel_bench.formats import BenchFormat
 from harness.kernel_bench.rows import FAILED
 from harness.kernel_bench.shapes import LayerShape
 

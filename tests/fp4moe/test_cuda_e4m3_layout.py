@@ -1,4 +1,4 @@
-"""The E4M3 fragments layout: following the kernel's own bit moves and indices gives back exactly the FP8 weights it stands for."""
+"""The E4M3 layout: following the kernel's own bit moves and indices gives back exactly the FP8 weights it stands for."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,8 @@ def make_table(bits: np.ndarray, name: str) -> np.ndarray:
 def expand(words: np.ndarray, tables: np.ndarray) -> np.ndarray:
     """expand_codes(): uint32 [...] and [..., 8] -> the bytes of both registers, [..., 8]."""
     out = []
-    for selectors, signs in ((words & np.uint32(0x7777), words), ((words & np.uint32(0x77770000)) >> np.uint32(16), words << np.uint32(4))):
+    both = words & np.uint32(0x77777777)
+    for selectors, signs in ((both, words), (both >> np.uint32(16), words << np.uint32(4))):
         picks = np.stack([(selectors >> np.uint32(4 * i)) & np.uint32(15) for i in range(4)], axis=-1)
         assert picks.max() < 8  # bit 3 would repeat a sign
         sign = np.stack([(signs & np.uint32(0x80808080)) >> np.uint32(8 * i) for i in range(4)], axis=-1) & np.uint32(0xFF)
@@ -94,7 +95,8 @@ def test_every_code_at_every_place_of_a_word_comes_back():
     for code in range(16):
         codes = torch.where(places[:, None] == places, code, 0).to(torch.uint8).repeat(1, 16).repeat(16, 1)  # [128, 128]
         packed_codes = (codes[..., 0::2] | (codes[..., 1::2] << 4)).unsqueeze(0)
-        q = QuantizedTensor("nvfp4", "absmax", (1, 128, 128), packed_codes, torch.ones(1, 128, 8).to(torch.float8_e4m3fn), torch.ones(1))
+        ones = torch.ones(1, 128, 8).to(torch.float8_e4m3fn)
+        q = QuantizedTensor("nvfp4", "absmax", (1, 128, 128), packed_codes, ones, torch.ones(1))
         packed, scales = pack_weight(q, down_order(128))
         found = packed_values(packed[0], "nvfp4", 128) * scales[0, :, None].numpy()
         assert (found == dequantize(q)[0][down_order(128)].numpy()).all()
@@ -113,7 +115,7 @@ def test_gate_and_up_are_what_as_fp8_says(name, spread):
 
 
 def test_fp8_rows_lie_in_the_swizzle_of_the_tensor_core():
-    """The address of 16 bytes at place c of row r: 1024 (r / 8) + 128 (r % 8) + 16 (c ^ r % 8), as the hardware's 128-byte swizzle."""
+    """16 bytes at place c of row r lie at 1024 (r / 8) + 128 (r % 8) + 16 (c ^ r % 8), the hardware's 128-byte swizzle."""
     q = weights("fp8", 2, 256, 256)
     packed, scales = pack_weight(q, down_order(256))
     assert torch.equal(scales, q.scales[:, down_order(256), 0]) and as_fp8(q) is q
@@ -134,7 +136,7 @@ def test_gate_and_up_rows_are_eight_apart_and_down_rows_side_by_side():
 @pytest.mark.parametrize("name", ["nvfp4", "mxfp4"])
 @pytest.mark.parametrize("spread", [pytest.param(0.0, id="plain"), pytest.param(4.0, id="blocks-below-the-floor")])
 def test_as_fp8_errs_by_one_rounding(name, spread):
-    """Half a step of E4M3, 2^-4 of the value; below the floor half a step of E2M1 there: a quarter of the value or of the floor."""
+    """Half a step of E4M3, 2^-4 of the value; below the floor of E2M1 there: a quarter of the value or of the floor."""
     q = weights(name, 2, 256, 256, spread)
     fp8, right = as_fp8(q), dequantize(q)
     floor = torch.tensor(LOWEST_BITS, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
@@ -148,7 +150,8 @@ def test_as_fp8_errs_by_one_rounding(name, spread):
 def test_rows_far_apart_lose_nothing():
     """A row scale of its own: rows of 2^-20 of the others are as exact as they."""
     q = weights("nvfp4", 1, 128, 128)
-    small = QuantizedTensor("nvfp4", q.method, q.shape, q.codes, q.scales, (q.tensor_scale * torch.exp2(-torch.arange(128) % 20)).reshape(1, 128))
+    row_scales = (q.tensor_scale * torch.exp2(-(torch.arange(128.0) % 20))).reshape(1, 128)
+    small = QuantizedTensor("nvfp4", q.method, q.shape, q.codes, q.scales, row_scales)
     near, far = (dequantize(as_fp8(w)) / w.tensor_scale.reshape(1, -1, 1) for w in (q, small))
     assert torch.equal(near, far)
 

@@ -1,12 +1,13 @@
 """Check the Hopper kernels against the reference on this GPU: `python -m fp4moe.cuda.check [--small | --tiny] [--only NAME]`.
 
-Every kernel (fragments, e4m3) x format x shape x width of tile x routing, then NaN and replay under a CUDA graph. One JSON object a
-line; the exit code is 1 when a line has passed = false. Nothing is timed. `--small` leaves out the layer of Mixtral-8x7B; `--tiny`
-takes one launch of each width on the smallest shape, for compute-sanitizer, which slows a kernel a thousandfold.
+Every kernel (fragments, e4m3) x format x shape x width of tile x routing, then NaN and replay under a CUDA graph. One JSON
+object a line; the exit code is 1 when a line has passed = false. Nothing is timed. `--small` leaves out the layer of
+Mixtral-8x7B; `--tiny` takes one launch of each width on the smallest shape, for compute-sanitizer, which slows a kernel a
+thousandfold.
 
-What e4m3 is held against: check_e4m3.py. The limit of fragments bounds |y - reference| / |reference| (Frobenius), the reference in float32 on the same operands: h is rounded to BF16
-by both, so a few land on the other side of a rounding (2^-13, see triton/check.py), and y is rounded to BF16, 2^-9 at most:
-together below 2^-8.
+What e4m3 is held against: check_e4m3.py. The limit of fragments bounds |y - reference| / |reference| (Frobenius), the
+reference in float32 on the same operands: h is rounded to BF16 by both, so a few land on the other side of a rounding (2^-13,
+see triton/check.py), and y is rounded to BF16, 2^-9 at most: together below 2^-8.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """The MoE layer on Hopper's FP8 tensor cores through moe_e4m3_sm90.cu: NVFP4, MXFP4 or FP8 weights x FP8
 activations.
 
-In: experts laid out once by `pack`, x [T, D] float32 or BF16, a `Routing`. Out: y [T, D] in x's dtype. x and h are rounded to E4M3
-with a scale a token, as the reference does; h to BF16 before that. FP4 weights are rounded to E4M3 once their block scales are
-applied (e4m3_layout.as_fp8 says to what). A sum of the tensor cores has at most 16384 terms. A NaN in a token makes
-that token's output NaN. No host synchronization: a call can be captured in a CUDA graph. Sums into y are atomic: their order varies.
+In: experts laid out once by `pack`, x [T, D] float32 or BF16, a `Routing`. Out: y [T, D] in x's dtype. x and h are rounded to
+E4M3 with a scale a token, as the reference does; h to BF16 before that. FP4 weights are rounded to E4M3 once their block
+scales are applied (e4m3_layout.as_fp8 says to what). A sum of the tensor cores has at most 16384 terms. A NaN in a token
+makes that token's output NaN. No host synchronization: a call can be captured in a CUDA graph. Sums into y are atomic: their
+order varies.
 Shapes: T tokens, K experts a token, E experts, D hidden, F intermediate.
 """
 
@@ -27,8 +28,8 @@ SOURCE = "moe_e4m3_sm90.cu"
 TARGET = "90a"
 MAX_EXPERTS = 64
 MAX_SLOTS = 8192  # of one launch; more tokens take several
-NARROW_TOKENS = 64  # up to so many tokens, tiles of at most so many
-WIDE_TOKENS = 256
+NARROW_TOKENS, WIDE_TOKENS = 64, 256  # of a tile at most: more stages in flight, or more tokens for a weight
+NARROW_SLOTS_AN_EXPERT = 32  # on average; more than NARROW_TOKENS on one would cost a second tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +72,22 @@ def experts(x_TD: Tensor, packed: E4m3Experts, routing: Routing, activations: st
         raise SelectionError(
             f"e4m3: needs a CUDA device and at most {MAX_EXPERTS} experts (got {x_TD.device} and {packed.num_experts})"
         )
-    most = MAX_SLOTS // routing.ids_TK.shape[1]
+    top_k = routing.ids_TK.shape[1]
+    most = MAX_SLOTS // top_k
     x = (x_TD if x_TD.dtype in (torch.float32, torch.bfloat16) else x_TD.float()).contiguous()
     ids, gates = routing.ids_TK.to(torch.int32).contiguous(), routing.weights_TK.float().contiguous()
     out = torch.empty_like(x)
     for at in range(0, x.shape[0], most):
         part = slice(at, at + most)
-        launch(x[part], ids[part], gates[part], packed, out=out[part], tile=tile_for(min(most, x.shape[0] - at)))
+        tile = tile_for(min(most, x.shape[0] - at), top_k, packed.num_experts)
+        launch(x[part], ids[part], gates[part], packed, out=out[part], tile=tile)
     return out.to(x_TD.dtype)
 
 
-def tile_for(num_tokens: int) -> int:
-    """Most tokens of a tile in a call of so many; an expert never gets more than there are."""
-    return NARROW_TOKENS if num_tokens <= NARROW_TOKENS else WIDE_TOKENS
+def tile_for(num_tokens: int, top_k: int, num_experts: int) -> int:
+    """Most tokens of a tile in a call; an expert never gets more than there are."""
+    is_narrow = num_tokens <= NARROW_TOKENS or num_tokens * top_k <= NARROW_SLOTS_AN_EXPERT * num_experts
+    return NARROW_TOKENS if is_narrow else WIDE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,23 @@
 """Offline layout of FP4 and FP8 experts for moe_e4m3_sm90.cu, and the FP8 weights that FP4 ones stand for.
 
-In: `QuantizedTensor` [E, 2F, D] (gate rows, then up rows) and [E, D, F] in NVFP4, MXFP4 or FP8. Out: one byte tensor each, 4.5,
-4.25 or 8 bits a weight as before, and float32 scales of rows; or, from `as_fp8`, the same weights as a QuantizedTensor in FP8: that
-is exactly what the kernel multiplies, so FP8 x FP8 on it is the kernel's arithmetic.
+In: `QuantizedTensor` [E, 2F, D] (gate rows, then up rows) and [E, D, F] in NVFP4, MXFP4 or FP8. Out: one byte tensor each,
+4.5, 4.25 or 8 bits a weight as before, and float32 scales of rows; or, from `as_fp8`, the same weights as a QuantizedTensor
+in FP8: that is exactly what the kernel multiplies, so FP8 x FP8 on it is the kernel's arithmetic.
 
-An FP4 weight becomes E4M3(value * block scale / row scale), to nearest even; the row scale (times 2^n, what the format's own float32
-scale is) puts the largest block scale of the row where 6 times it just fits E4M3. At the other end, blocks whose scale is below
-2^-6, 2^-11 of the row's largest or less, are first rounded to E2M1 at 2^-5, so that every product is a normal number.
+An FP4 weight becomes E4M3(value * block scale / row scale), to nearest even; the row scale (times 2^n, what the format's own
+float32 scale is) puts the largest block scale of the row where 6 times it just fits E4M3. At the other end, blocks whose
+scale is then below 2^-5, some 2^-11 of the row's largest, are first rounded to E2M1 at 2^-5: every product is a normal number.
 
-A chunk is 16 rows x 128 k, one warp's: 1024 bytes of codes, then 128 (NVFP4) or 64 (MXFP4) of scales. In it lane = 4 g + t holds
-rows g and g + 8 and k = 32 t .. 32 t + 31:
+A chunk is 16 rows x 128 k, one warp's: 1024 bytes of codes, then 128 (NVFP4) or 64 (MXFP4) of scales. In it lane = 4 g + t
+holds rows g and g + 8 and k = 32 t .. 32 t + 31:
 
-    codes   [quarter][lane][step][row g, row g + 8]   a 32-bit word: k = 32 t + 16 quarter + 8 step + 0..7, magnitudes in the low
-            three bits of the nibbles; sign of code i < 4 in bit 8 i + 7, of code 4 + i in bit 8 i + 3
+    codes   [quarter][lane][step][row g, row g + 8]   a 32-bit word: k = 32 t + 16 quarter + 8 step + 0..7, magnitudes in the
+            low three bits of the nibbles; sign of code i < 4 in bit 8 i + 7, of code 4 + i in bit 8 i + 3
     scales  NVFP4 [lane][quarter][row g, g + 8];   MXFP4 [lane][row g, g + 8]: E4M3 bits, at least 16
 
-The tensor core's k of a chunk: 64 quarter + 32 step + 16 (i / 4) + 4 t + i % 4. Eight chunks, 128 rows, lie together, then the
-next k. FP8 takes 16 groups of 8 rows instead, as `_swizzled` says. Row g of a gate/up chunk is a gate, row g + 8 its up; of a down chunk they are neighbors 2 g and 2 g + 1.
+The tensor core's k of a chunk: 64 quarter + 32 step + 16 (i / 4) + 4 t + i % 4. Eight chunks, 128 rows, lie together, then
+the next k. FP8 takes 16 groups of 8 rows instead, as `_swizzled` says. Row g of a gate/up chunk is a gate, row g + 8 its up;
+of a down chunk they are neighbors 2 g and 2 g + 1.
 Shapes: E experts, F intermediate, D hidden, N rows, K reduction, T row tiles of 16, C chunks along k.
 """
 
@@ -78,7 +79,7 @@ def check_weight(w: QuantizedTensor) -> None:
     _, rows, k = w.shape
     if w.format not in FORMATS or k % CHUNK_K or rows % BLOCK_ROWS or k > MAX_K:
         raise FormatError(
-            f"e4m3: needs {' or '.join(FORMATS)} [E, N, K] with N and K multiples of {CHUNK_K} and K at most {MAX_K} "
+            f"e4m3: needs {' or '.join(FORMATS)} [E, N, K], N and K multiples of {CHUNK_K}, K at most {MAX_K} "
             f"(got {w.format} {tuple(w.shape)}); use triton-grouped or the reference"
         )
 
@@ -101,7 +102,8 @@ def _pack_expert(w: QuantizedTensor, order: Tensor) -> tuple[Tensor, Tensor]:
 def _swizzled(bytes_NK: Tensor) -> Tensor:
     """uint8 [N / 128, C, 16384]: 16 bytes at place c of a row hold k = 32 t + 4 c + 0..3, and lie at c ^ (row % 8)."""
     rows, k = bytes_NK.shape
-    places = bytes_NK.reshape(rows // 128, 16, 8, k // CHUNK_K, 4, 8, 4).permute(0, 3, 1, 2, 5, 4, 6)  # [.., group, row, c, t, i]
+    places = bytes_NK.reshape(rows // 128, 16, 8, k // CHUNK_K, 4, 8, 4)
+    places = places.permute(0, 3, 1, 2, 5, 4, 6)  # [N / 128, C, group, row, c, t, i]
     row, place = torch.meshgrid(*(torch.arange(8, device=bytes_NK.device),) * 2, indexing="ij")
     return places.flatten(-2)[..., row, row ^ place, :].flatten(2).contiguous()
 

@@ -75,7 +75,8 @@ def error_bound(model: MixtralModel, tokens: int) -> float:
     two reductions and the errors of both reach the result: total = 2 * K * 2^-24. The order of the sums does not enter.
 
     Roundings that the implementation names (select/rounding.py), each of at most its roundoff u of a value:
-    weights: none here, for the loop takes them as rounded. Partial sums: every term of both products is off by u, so both results are by at most u: before += 2 u.
+weights: none here, for the loop takes them as rounded. Partial sums: every term of both products is off by u, so both
+    results are by at most u: before += 2 u.
     x or h to BF16 before their activation format: nothing is added where that format is BF16 itself, for the same rounding
     is in the float64 loop; else the operand is off by u: before += u.
     y or an expert's share of it: u of the result, added at the end.

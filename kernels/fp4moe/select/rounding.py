@@ -22,7 +22,8 @@ FP8_LONG_SUMS_ROUNDOFF = 2.0**-4
 @dataclass(frozen=True, slots=True)
 class Rounding:
     """`stage`: "x" or "h", before the activation format is applied to it; "w", in every term or sum of both products; "y",
-    the result; "weights", of the weights before everything, which a check applies to its own (Implementation.rounds_weights). formats: the only (weights, activations) that it happens in; None for all of the row's.
+    the result; "weights", of the weights before everything, which a check applies to its own
+    (Implementation.rounds_weights). formats: the only (weights, activations) that it happens in; None for all of the row's.
     """
 
     stage: str
