@@ -25,7 +25,7 @@ def product_loops(compiled) -> dict[tuple[str, int, int], list[list[str]]]:
     """(weights, first or second product, most tokens) -> every block of instructions that multiplies, as it stands."""
     loops, variant, block = {}, None, []
     for line in compiled[2].splitlines():
-        if section := re.match(r"\s*\.section\s+\.text\.\S*?\d(\w{5}E4m3)ELb(\d)ELi(\d+)E", line):
+        if section := re.match(rf"\s*\.section\s+\.text\.\S*?({'|'.join(WEIGHTS)})ELb(\d)ELi(\d+)E", line):
             variant = section.group(1), int(section.group(2)), int(section.group(3))
         elif re.match(r"\s*\.section\s+\.text", line):
             variant = None
