@@ -9,6 +9,8 @@ NAMES = (
     "reference",
     "cuda-fragments-decode",
     "cuda-fragments-grouped",
+    "cuda-e4m3",
+    "cuda-fp8",
     "triton-w4a4",
     "triton-grouped",
 )

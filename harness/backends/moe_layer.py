@@ -9,6 +9,7 @@ Shapes: T tokens, K experts a token, D hidden, F intermediate, E experts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,3 +108,11 @@ def load_pocket(implementation: str, *, weights: str, method: str, activations: 
     """The shipped model with one implementation forced; whatever loading and packing raise."""
     precision = Precision(weights, method, activations)
     return load_model(pocket.checkpoint_dir(), precision, device=str(device), implementation=implementation)
+
+
+def with_experts(model: MixtralModel, change: Callable[[Rows], Rows]) -> MixtralModel:
+    """The model with (gate_up, down) of every layer changed; for implementations that take the stored rows."""
+    layers = []
+    for layer in model.weights.layers:
+        layers.append(replace(layer, experts=RowExperts(*change((layer.experts.gate_up, layer.experts.down)))))
+    return MixtralModel(model.config, model.precision, replace(model.weights, layers=tuple(layers)), model.choices)

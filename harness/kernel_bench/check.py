@@ -18,11 +18,10 @@ from torch import Tensor
 from harness.backends import moe_layer
 from harness.kernel_bench import routing
 from harness.kernel_bench.contenders import Contender, Routed
-from harness.kernel_bench.formats import BenchFormat
 from harness.kernel_bench.rows import FAILED
 from harness.kernel_bench.shapes import LayerShape
 
-AGAINST = "fp4moe.reference in float32 on the same quantized weights, worst token"
+AGAINST = "fp4moe.reference in float32 on the same quantized weights, as the row says it rounds them, worst token"
 NAN_TOKENS, NAN_TOKEN = 5, 2
 ONE_EXPERT_TOKENS = 33
 TOKENS = (1, 3, 17, 64)
@@ -100,25 +99,28 @@ def on_device(slots: routing.Slots, shape: LayerShape, device: torch.device) -> 
 
 
 class References:
-    """The reference's answers, computed once a (weights, activations, case)."""
+    """The reference's answers, computed once a (weights as they are multiplied, activations, case)."""
 
     def __init__(self, rows: dict[str, tuple]) -> None:
         self._rows = rows
-        self._known: dict[tuple[str, str, str], Tensor] = {}
+        self._rounded: dict[tuple[str, str | None], tuple] = {}
+        self._known: dict[tuple, Tensor] = {}
 
-    def of(self, form: BenchFormat, case: Case) -> Tensor:
+    def of(self, contender: Contender, case: Case) -> Tensor:
         """float32 [T, D]; the token with the NaN is left to `judge`."""
-        key = (form.weights, form.activations, case.name)
+        weights = contender.form.weights, contender.rounds_weights
+        key = (*weights, contender.form.activations, case.name)
         if key not in self._known:
-            x_TD, routed = case.x_TD.nan_to_num(), case.routed
+            if weights not in self._rounded:
+                self._rounded[weights] = contender.rounded(self._rows[contender.form.weights])
+            x_TD, routed, activations = case.x_TD.nan_to_num(), case.routed, contender.form.activations
             answer = moe_layer.reference_layer
-            right = answer(self._rows[form.weights], x_TD, routed.ids_TK, routed.weights_TK, activations=form.activations)
-            self._known[key] = right
+            self._known[key] = answer(self._rounded[weights], x_TD, routed.ids_TK, routed.weights_TK, activations=activations)
         return self._known[key]
 
     def forget(self, case: Case) -> None:
         """Free the answers of a case that does not come again."""
-        self._known = {key: right for key, right in self._known.items() if key[2] != case.name}
+        self._known = {key: right for key, right in self._known.items() if key[-1] != case.name}
 
 
 def judge(output: Tensor, right: Tensor, case: Case, bound: float) -> Verdict:
@@ -159,7 +161,7 @@ def check(contender: Contender, packed, made: list[Case], references: References
             if case.nan_token is not None and moe_layer.is_format_refusal(error):
                 continue  # formats whose codes have no NaN refuse it by name, which hides nothing
             raise
-        verdicts.append(judge(output, references.of(contender.form, case), case, bound))
+        verdicts.append(judge(output, references.of(contender, case), case, bound))
     if not verdicts:
         return Verdict(True, None, bound, "no case of so few tokens")  # the timed run's output is judged all the same
     return worst(verdicts)

@@ -71,6 +71,15 @@ class Contender:
     def is_reference(self) -> bool:
         return self.name == REFERENCE
 
+    @property
+    def rounds_weights(self) -> str | None:
+        """Names the function that gives the weights which it really multiplies; None where those are the stored ones."""
+        return getattr(self.row, "rounds_weights", None)
+
+    def rounded(self, rows: tuple) -> tuple:
+        """gate_up and down as it multiplies them: what its arithmetic's reference is computed from."""
+        return rows if self.rounds_weights is None else tuple(map(self.row.load_rounded(), rows))
+
 
 @dataclass(frozen=True, slots=True)
 class Absent:

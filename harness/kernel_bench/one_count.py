@@ -129,7 +129,7 @@ def _timed_verdict(contender: Contender, output: torch.Tensor, references: Refer
     bound = error_bound(contender.form.activations)
     if contender.not_checked is not None:
         return Verdict(True, None, bound, "not checked")
-    return judge(output, references.of(contender.form, case), case, bound)
+    return judge(output, references.of(contender, case), case, bound)
 
 
 def _time(entries: list[_Entry], repeats: int) -> None:

@@ -20,10 +20,14 @@ VARIANTS = [(name, tokens) for name in ("Nvfp4", "Mxfp4") for tokens in (8, 16, 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> tuple[str, str, str]:
     """(ptxas report, PTX, SASS) of the Hopper kernel."""
+    return compile_source(SOURCE, tmp_path_factory)
+
+
+def compile_source(source: str, tmp_path_factory) -> tuple[str, str, str]:
     triton = pytest.importorskip("triton", reason="needs Triton's wheel for its disassembler")
     folder = tmp_path_factory.mktemp("cuda")
     command = [build.nvcc_path(), "-O3", "-std=c++17", f"-gencode=arch=compute_{TARGET},code=sm_{TARGET}", "-Xptxas", "-v"]
-    command += ["--cubin", "--keep", "--keep-dir", str(folder), str(build.SOURCES / SOURCE), "-o", str(folder / "out.cubin")]
+    command += ["--cubin", "--keep", "--keep-dir", str(folder), str(build.SOURCES / source), "-o", str(folder / "out.cubin")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     disassembler = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
     sass = subprocess.run([disassembler, "-c", folder / "out.cubin"], capture_output=True, text=True, check=True).stdout

@@ -11,6 +11,7 @@ Shapes: T tokens, D hidden, F intermediate, E experts.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from fp4moe.errors import SelectionError
 from fp4moe.formats import activation_format
-from fp4moe.layouts import RowExperts
+from fp4moe.layouts import QuantizedTensor, RowExperts
 from fp4moe.quantize import dequantize, round_activation
 from fp4moe.runtime.model import MixtralModel
 from fp4moe.select import ChoiceByTokens
 from fp4moe.select.rounding import roundoff_of
 
 AGAINST = "float64 loop over tokens and their experts on the dequantized weights"
+AGAINST_ROUNDED = AGAINST + ", rounded as the implementation says"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,12 @@ def check_moe_layer(model: MixtralModel, layer: int, x_TD: Tensor) -> Check:
     Raises SelectionError where the layer is packed and its stored rows were not kept.
     """
     found = model.moe(layer, x_TD).double()
-    right = _naive_moe(model, layer, x_TD)
+    chosen = _experts_choice(model).at(x_TD.shape[0]).chosen
+    right = _naive_moe(model, layer, x_TD, chosen.load_rounded())
     error = float((found - right).norm() / right.norm())
     bound = error_bound(model, x_TD.shape[0])
-    return Check(error, bound, math.isfinite(error) and error <= bound, AGAINST, x_TD.shape[0])
+    against = AGAINST_ROUNDED if chosen.rounds_weights else AGAINST
+    return Check(error, bound, math.isfinite(error) and error <= bound, against, x_TD.shape[0])
 
 
 def error_bound(model: MixtralModel, tokens: int) -> float:
@@ -71,7 +75,8 @@ def error_bound(model: MixtralModel, tokens: int) -> float:
     two reductions and the errors of both reach the result: total = 2 * K * 2^-24. The order of the sums does not enter.
 
     Roundings that the implementation names (select/rounding.py), each of at most its roundoff u of a value:
-    weights, or partial sums: every term of both products is off by u, so both results are by at most u: before += 2 u.
+weights: none here, for the loop takes them as rounded. Partial sums: every term of both products is off by u, so both
+    results are by at most u: before += 2 u.
     x or h to BF16 before their activation format: nothing is added where that format is BF16 itself, for the same rounding
     is in the float64 loop; else the operand is off by u: before += u.
     y or an expert's share of it: u of the result, added at the end.
@@ -98,8 +103,9 @@ def _experts_choice(model: MixtralModel) -> ChoiceByTokens:
     return next(choice for choice in model.choices if choice.op == "experts")
 
 
-def _naive_moe(model: MixtralModel, layer: int, x_TD: Tensor) -> Tensor:
-    rows = _stored_rows(model, layer)
+def _naive_moe(model: MixtralModel, layer: int, x_TD: Tensor, rounded: Callable[[QuantizedTensor], QuantizedTensor]) -> Tensor:
+    stored = _stored_rows(model, layer)
+    rows = RowExperts(rounded(stored.gate_up), rounded(stored.down))
     experts_TK, weights_TK = _naive_route(model.router_logits(layer, x_TD).double(), model.config.top_k)
     activations = model.precision.activations
     y_TD = torch.zeros_like(x_TD, dtype=torch.float64)

@@ -24,7 +24,8 @@ class Implementation:
     pairs: the (weights, activations) it takes where not every combination of the two lists is; None for all of them.
     min_tokens, max_tokens, max_slots (tokens x top_k): what one call may have. layout: the form of the weights; pack makes
     it from the stored rows. limits: the shapes it takes. needs: tools (environment.REASONS) for building it at first use.
-    rounds: names of reference roundings beyond the activation format (see rounding.py).
+    rounds: names of reference roundings beyond the activation format (see rounding.py). rounds_weights: the function that
+    gives the stored weights as this row multiplies them, where that is not exact: a check compares with the reference on those.
     """
 
     op: str
@@ -45,6 +46,7 @@ class Implementation:
     more_for: tuple[tuple[str, Condition], ...] = ()
     needs: tuple[str, ...] = ()
     rounds: tuple[str, ...] = ()
+    rounds_weights: str | None = None
 
     @property
     def is_reference(self) -> bool:
@@ -74,6 +76,10 @@ class Implementation:
     def load_pack(self) -> Any:
         """Import and return the function that makes this row's layout; None where that is the stored rows."""
         return None if self.pack is None else _load(self.pack)
+
+    def load_rounded(self) -> Any:
+        """Import and return the function that `rounds_weights` names, QuantizedTensor to QuantizedTensor; else the identity."""
+        return _load(self.rounds_weights) if self.rounds_weights else lambda weights: weights
 
 
 def _load(target: str) -> Any:

@@ -31,6 +31,7 @@ class ShapeLimits:
     max_hidden: int | None = None
     max_experts: int | None = None
     max_top_k: int | None = None
+    max_intermediate: int | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -46,7 +47,12 @@ class ShapeLimits:
 
     def _rules(self, shape: MoeShape | None) -> list[tuple[str, int | None, bool]]:
         multiples = (("hidden", self.hidden_multiple), ("intermediate", self.intermediate_multiple))
-        most = (("hidden", self.max_hidden), ("num_experts", self.max_experts), ("top_k", self.max_top_k))
+        most = (
+            ("hidden", self.max_hidden),
+            ("intermediate", self.max_intermediate),
+            ("num_experts", self.max_experts),
+            ("top_k", self.max_top_k),
+        )
         words = {"num_experts": "experts", "top_k": "experts a token"}
         rules = []
         for name, multiple in multiples:

@@ -23,6 +23,10 @@ _FRAGMENT_FILES = (
     "cuda/fragments.py", "cuda/fragments_layout.py", "cuda/moe_sm90.cu", "cuda/fp4_fragments.cuh", "cuda/wgmma_sm90.cuh",
     "cuda/sm90_async.cuh",
 )  # fmt: skip
+_E4M3_FILES = (
+    "cuda/e4m3.py", "cuda/e4m3_layout.py", "cuda/moe_e4m3_sm90.cu", "cuda/e4m3_prepare.cuh", "cuda/e4m3_fragments.cuh",
+    "cuda/wgmma_e4m3_sm90.cuh", "cuda/wgmma_sm90.cuh", "cuda/sm90_async.cuh", "cuda/sm90_cluster.cuh",
+)  # fmt: skip
 _W4A4_FILES = tuple(f"triton/w4a4{part}.py" for part in ("", "_dot", "_kernels", "_layout", "_quantize", "_slots"))
 _GROUPED_FILES = tuple(
     f"triton/{name}.py" for name in ("experts", "rows", "sort", "gemm", "gemm_launch", "tiles", "bits", "combine")
@@ -61,6 +65,28 @@ def _fragments(function: str, note: str, *, max_slots: int | None = None) -> Imp
     )
 
 
+def _e4m3(name: str, weights: tuple[str, ...], note: str, *, rounds: tuple[str, ...] = ()) -> Implementation:
+    """The kernel of Hopper's FP8 tensor cores for some weights."""
+    return Implementation(
+        op="experts",
+        name=name,
+        weight_formats=weights,
+        activation_formats=("fp8",),
+        capabilities=(Family("sm_90"),),
+        target="fp4moe.cuda.e4m3:experts",
+        note=note,
+        layout="e4m3",
+        pack="fp4moe.cuda.e4m3:pack",
+        limits=ShapeLimits(
+            hidden_multiple=128, intermediate_multiple=128, max_hidden=32768, max_intermediate=32768, max_experts=64
+        ),
+        needs=("nvcc",),
+        rounds=(*rounds, "fp8_long_sums", "h_bf16"),
+        rounds_weights="fp4moe.cuda.e4m3_layout:as_fp8" if rounds else None,
+        source_files=_E4M3_FILES,
+    )
+
+
 _ROUTE = (
     Implementation(
         op="route",
@@ -79,6 +105,8 @@ _ROUTE = (
 _EXPERTS = (
     _fragments("decode", "few tokens: narrow tiles through mma.sync, both products in one persistent kernel", max_slots=256),
     _fragments("grouped", "many tokens: wgmma with weights expanded to BF16 in registers"),
+    _e4m3("cuda-e4m3", _FP4, "FP8 tensor cores: weights rounded to E4M3 in registers", rounds=("w_e4m3",)),
+    _e4m3("cuda-fp8", ("fp8",), "FP8 tensor cores: weights as they are"),
     Implementation(
         op="experts",
         name="triton-w4a4",
