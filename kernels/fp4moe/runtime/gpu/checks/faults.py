@@ -27,13 +27,13 @@ NUM_REQUESTS = 10_000
 _ROUND = 200  # requests between two idle moments; the sizes of requests repeat with it
 
 
-def check_requests(model: MixtralModel, prompts: Sequence[list[int]]) -> Iterator[dict]:
+def check_requests(model: MixtralModel, prompts: Sequence[list[int]], *, new_tokens: int = 8) -> Iterator[dict]:
     """Refusals, an orderly wait, cancelling in every state; the same tokens before and after."""
-    engine = GpuEngine(model, max_slots=2, max_context=max(map(len, prompts)) + 8)
-    before = serve(engine, requests_of(prompts, 8)).tokens
+    engine = GpuEngine(model, max_slots=2, max_context=max(map(len, prompts)) + new_tokens)
+    before = serve(engine, requests_of(prompts, new_tokens)).tokens
     yield {
         "check": "more sequences than slots", "requests": len(prompts), "slots": 2,
-        "passed": all(len(tokens) == 8 for tokens in before.values()) and len(before) == len(prompts),
+        "passed": all(len(tokens) == new_tokens for tokens in before.values()) and len(before) == len(prompts),
     }  # fmt: skip
     for name, request in (
         ("prompt longer than the context", Request("bad", [3] * 5000, 8)),
@@ -43,9 +43,9 @@ def check_requests(model: MixtralModel, prompts: Sequence[list[int]]) -> Iterato
     ):
         message = _refusal(lambda request=request: engine.submit(request))
         yield {"check": name, "message": message, "passed": message is not None and not engine.has_work}
-    yield _check_cancel(engine, prompts)
+    yield _check_cancel(engine, prompts, new_tokens)
     engine.record_into(None)
-    after = serve(engine, requests_of(prompts, 8)).tokens
+    after = serve(engine, requests_of(prompts, new_tokens)).tokens
     yield {"check": "same tokens after all that", "passed": after == before}
 
 
@@ -57,9 +57,9 @@ def _refusal(act: Callable[[], object]) -> str | None:
     return None
 
 
-def _check_cancel(engine: GpuEngine, prompts: Sequence[list[int]]) -> dict:
+def _check_cancel(engine: GpuEngine, prompts: Sequence[list[int]], new_tokens: int) -> dict:
     """One waiting, one in the middle of its tokens with a step under way, one right after it was submitted."""
-    for request in requests_of(prompts[:4], 8, prefix="c"):
+    for request in requests_of(prompts[:4], new_tokens, prefix="c"):
         engine.submit(request)
     seen = [engine.step() for _ in range(3)]
     for request_id in ("c3", "c0"):
@@ -76,20 +76,20 @@ def _check_cancel(engine: GpuEngine, prompts: Sequence[list[int]]) -> dict:
     }  # fmt: skip
 
 
-def check_nan(model: MixtralModel, prompts: Sequence[list[int]]) -> dict:
+def check_nan(model: MixtralModel, prompts: Sequence[list[int]], *, new_tokens: int = 8) -> dict:
     """A poisoned norm makes every request fail by name; a clean engine is not touched by it."""
-    context = max(map(len, prompts)) + 8
+    context = max(map(len, prompts)) + new_tokens
     layer = model.weights.layers[0]
     poisoned_D = layer.moe_norm_D.clone()
     poisoned_D[0] = float("nan")
     layers = (replace(layer, moe_norm_D=poisoned_D), *model.weights.layers[1:])
     bad = MixtralModel(model.config, model.precision, replace(model.weights, layers=layers), model.choices)
     clean = GpuEngine(model, max_slots=4, max_context=context)
-    before = serve(clean, requests_of(prompts[:4], 8)).tokens
-    failed = serve(GpuEngine(bad, max_slots=4, max_context=context), requests_of(prompts[:4], 8))
+    before = serve(clean, requests_of(prompts[:4], new_tokens)).tokens
+    failed = serve(GpuEngine(bad, max_slots=4, max_context=context), requests_of(prompts[:4], new_tokens))
     messages = [str(error) for error in failed.errors]
     clean.record_into(None)
-    after = serve(clean, requests_of(prompts[:4], 8)).tokens
+    after = serve(clean, requests_of(prompts[:4], new_tokens)).tokens
     is_named = all(any(f"'r{i}'" in message and "NaN" in message for message in messages) for i in range(4))
     return {
         "check": "NaN weights", "message": messages[0] if messages else None, "errors": len(messages),
