@@ -66,7 +66,7 @@ def _other_facts(scenario: Scenario, device: Device, sources, facts) -> dict[tup
 
 
 def _check_routing(scenario: Scenario, sources: dict[str, ModelSource]) -> None:
-    """Raise ScenarioError where a workload's `routing` is none, its file cannot be read, or it fits none of a model's layers."""
+    """Raise ScenarioError where a workload's `routing` is none, cannot be read, or does not fit a model's layers."""
     for index, workload in enumerate(scenario.workloads):
         if workload.routing is None:
             continue

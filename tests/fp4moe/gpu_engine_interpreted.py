@@ -1,7 +1,7 @@
-"""Run under TRITON_INTERPRET=1 by test_gpu_engine_interpreted.py: one JSON object a line, {"id": ..., ...}. Not a test module."""
+"""Run under TRITON_INTERPRET=1 by test_gpu_engine_interpreted.py with names of RUNS: one JSON object a line. No test module."""
 
 import json
-import time
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -19,17 +19,16 @@ CONFIG = MixtralConfig(
     num_experts=4, top_k=2, rope_theta=1e4, max_positions=64,
 )  # fmt: skip
 PROMPTS = [[3, 9, 4], [7, 30, 21, 8, 8, 15, 2, 11, 5], [12], [6, 17]]
-START = time.perf_counter()
 
 
 def say(id: str, **values) -> None:
-    print(json.dumps({"id": id, "s": round(time.perf_counter() - START, 1), **values}), flush=True)
+    print(json.dumps({"id": id, **values}), flush=True)
 
 
 def run_alike(model: MixtralModel) -> None:
     """Both engines, token by token and expert by expert; whole prompts and stretches of 4."""
     arrays, tokens = [], []
-    requests = requests_of(PROMPTS[:3], 4)
+    requests = requests_of(PROMPTS[:3], 3)
     for name, options in (("plain", None), ("whole", {}), ("stretches", {"step_tokens": 4})):
         recorder = RoutingRecorder(CONFIG.num_layers)
         make = Engine if options is None else GpuEngine
@@ -39,19 +38,19 @@ def run_alike(model: MixtralModel) -> None:
         arrays.append(recorder.arrays())
         if options is None:
             continue
-        same = [np.array_equal(*(a["expert_ids"][a["request"] == number] for a in (arrays[0], arrays[-1]))) for number in range(3)]
+        same = [np.array_equal(*(a["expert_ids"][a["request"] == i] for a in (arrays[0], arrays[-1]))) for i in range(3)]
         steps = [(step.phase, step.num_tokens, step.num_requests) for step in served.steps]
         say(name, same_tokens=tokens[-1] == tokens[0], same_experts=same, steps=steps, has_work=engine.has_work,
             finished=sorted(name for step in served.steps for name in step.finished))  # fmt: skip
 
 
 def run_end_of_text(model: MixtralModel) -> None:
-    """The third token that the plain engine gives is made the end of text: the request ends there, its slot goes on."""
+    """The second token that the plain engine gives is made the end of text: the request ends there, its slot goes on."""
     alone = serve(Engine(model, max_slots=1, max_context=16), [Request("a", PROMPTS[0], 5)]).tokens["a"]
-    ending = MixtralModel(replace(model.config, eos_token_ids=(alone[2],)), model.precision, model.weights, model.choices)
+    ending = MixtralModel(replace(model.config, eos_token_ids=(alone[1],)), model.precision, model.weights, model.choices)
     requests = [Request("a", PROMPTS[0], 5, ignore_eos=False), Request("b", PROMPTS[0], 5)]
     served = serve(GpuEngine(ending, max_slots=1, max_context=16), requests)
-    say("end-of-text", alone=alone, tokens=served.tokens, first=alone.index(alone[2]))
+    say("end-of-text", alone=alone, tokens=served.tokens, first=alone.index(alone[1]))
 
 
 def run_idle(model: MixtralModel) -> None:
@@ -76,21 +75,26 @@ def run_idle(model: MixtralModel) -> None:
     say("refusals", said=said, facts=engine.facts, kv=engine.kv_cache_bytes)
 
 
+def run_checks(model: MixtralModel) -> None:
+    """The lines of the check that a GPU is given, on a small model."""
+    ids = torch.randint(3, 40, (60,)).tolist()
+    for line in (
+        *agreement.check_tokens(model, PROMPTS[:2], new_tokens=3, max_slots=2),
+        *agreement.check_scoring(model, ids, count=2, length=12),
+        *faults.check_requests(model, PROMPTS, new_tokens=5),
+        faults.check_nan(model, PROMPTS, new_tokens=2),
+        faults.check_one_nan(model),
+        *sameness.check_imposed(model, PROMPTS[:2], new_tokens=3),
+        sameness.check_imposed_weights(model.device),
+    ):
+        say(f"check: {line['check']}", **line)
+
+
+RUNS = {"alike": run_alike, "end-of-text": run_end_of_text, "idle": run_idle, "checks": run_checks}
+
 if __name__ == "__main__":
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model = load_model(RandomWeights(CONFIG, seed=2), Precision("nvfp4"))
-    run_alike(model)
-    run_end_of_text(model)
-    run_idle(model)
-    for line in agreement.check_tokens(model, PROMPTS[:2], new_tokens=3, max_slots=2):
-        say(f"check: {line['check']}", **line)
-    for line in faults.check_requests(model, PROMPTS, new_tokens=5):
-        say(f"check: {line['check']}", **line)
-    for line in (faults.check_nan(model, PROMPTS, new_tokens=2), faults.check_one_nan(model)):
-        say(f"check: {line['check']}", **line)
-    for line in (*sameness.check_imposed(model, PROMPTS[:2], new_tokens=3), sameness.check_imposed_weights(model.device)):
-        say(f"check: {line['check']}", **line)
-    ids = torch.randint(3, 40, (60,)).tolist()
-    for line in agreement.check_scoring(model, ids, count=2, length=12):
-        say(f"check: {line['check']}", **line)
+    loaded = load_model(RandomWeights(CONFIG, seed=2), Precision("nvfp4"))
+    for wanted in sys.argv[1:]:
+        RUNS[wanted](loaded)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.timeout(900)  # the child needs half a minute of a processor; a busy machine takes longer
 ROOT = Path(__file__).parents[2]
 
 

@@ -14,7 +14,10 @@ from fp4moe.runtime.gpu.memory import CUDA_BYTES, predict_gpu_bytes
 TINY = replace(MIXTRAL_8X7B, num_layers=2, num_kv_heads=2, head_dim=32)
 
 
-def predict(precision=Precision("nvfp4"), layout="fragments", slots=32, context=512, step_tokens=4096):
+NVFP4 = Precision("nvfp4")
+
+
+def predict(precision=NVFP4, layout="fragments", slots=32, context=512, step_tokens=4096):
     return predict_gpu_bytes(
         MIXTRAL_8X7B, precision, layout=layout, max_slots=slots, max_context=context, step_tokens=step_tokens
     )

@@ -50,7 +50,7 @@ def check_tokens(
         "passed": is_complete and not found.errors and num_alike >= len(requests) // 3,
     }  # fmt: skip
     if is_complete:
-        yield check_served(model, prompts, found, recorder) | {"options": options},
+        yield check_served(model, prompts, found, recorder) | {"options": options}
 
 
 def check_served(model: MixtralModel, prompts: Sequence[list[int]], found: Served, recorder: RoutingRecorder) -> dict:

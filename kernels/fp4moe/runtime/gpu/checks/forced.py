@@ -7,12 +7,13 @@ and of roundings, so a bound holds for every token; without, a near-tie of the r
 The bound. Both sides multiply the same weights; the engine rounds to BF16 what goes into products and out of sublayers, which
 is 8 values a layer: normed and qkv, the softmax's shares, attention's output twice, the experts' input twice, their output. A
 rounding moves a value by 2^-7 / sqrt(12) of the power of two below it, 2^-9.3 of the value (root mean square). Roundings are
-independent and each concerns a part of the residual stream, so after L layers that has moved by at most sqrt(8 L + 1) 2^-9.3 of
-itself. FP8 activations are rounded by both sides, but from values that differ by d: where they fall on two sides of a step of
-2^-3, sqrt(2^-3 d) (triton/check.py), for x and for h, d being what the stream has moved, on the experts' branch: one of 2 L + 1
-that the stream is the sum of, so that part of its square. A row w of the head (or the router) times such a stream, normed to the norm's weights, moves by a
-Gaussian of deviation that share times rms(norm) |w|; the largest of N by sqrt(2 ln N) deviations. Factor 2: what layers
-amplify. (Measured on pocket-mixtral in NVFP4: a seventh of a logit's deviation, and two fifths of the bound at most.)
+independent and each concerns a part of the residual stream, so after L layers that has moved by at most sqrt(8 L + 1) 2^-9.3
+of itself. FP8 activations are rounded by both sides, but from values that differ by d: where they fall on two sides of a step
+of 2^-3, sqrt(2^-3 d) (triton/check.py), for x and for h, d being what the stream has moved, on the experts' branch: one of 2
+L + 1 that the stream is the sum of, so that part of its square. A row w of the head (or the router) times such a stream,
+normed to the norm's weights, moves by a Gaussian of deviation that share times rms(norm) |w|; the largest of N by sqrt(2 ln
+N) deviations. Factor 2: what layers amplify. (Measured on pocket-mixtral in NVFP4: a seventh of a logit's deviation, and two
+fifths of the bound at most.)
 
 Shapes: T tokens, L layers, K experts a token, V vocabulary, E experts.
 """

@@ -57,8 +57,7 @@ def requests_of(
     """One request a prompt."""
     chosen = [Sampling()] * len(prompts) if sampling is None else sampling
     return [
-        Request(f"{prefix}{i}", prompt, new_tokens, how)
-        for i, (prompt, how) in enumerate(zip(prompts, chosen, strict=True))
+        Request(f"{prefix}{i}", prompt, new_tokens, how) for i, (prompt, how) in enumerate(zip(prompts, chosen, strict=True))
     ]
 
 
