@@ -94,6 +94,12 @@ def one_expert(tokens: int, num_experts: int, top_k: int, *, seed: int) -> Slots
     return Slots(np.ascontiguousarray(ids_TK), weights_TK)
 
 
+def check_fits(spec: RoutingSpec, num_experts: int, top_k: int) -> None:
+    """UsageError where the histogram does not fit a layer of these sizes, whatever the number of tokens."""
+    if spec.name in ("hot70", "recorded"):
+        _shares(spec, num_experts, top_k)
+
+
 def fixed_counts(spec: RoutingSpec, tokens: int, num_experts: int, top_k: int) -> np.ndarray:
     """int64 [E]: the histogram of `hot70` or `recorded` at this number of tokens."""
     shares_E = _shares(spec, num_experts, top_k)

@@ -11,7 +11,7 @@ from harness import plan as planning
 from harness.backends.others import other_facts
 from harness.device import Device
 from harness.errors import ScenarioError, UsageError
-from harness.kernel_bench.routing import parse_routing
+from harness.kernel_bench.routing import check_fits, parse_routing
 from harness.models import ModelSource, resolve
 from harness.plan import Cell, Facts, Plan, all_precisions, largest_context
 from harness.scenario.schema import Scenario
@@ -46,7 +46,7 @@ def prepare(scenario: Scenario, device: Device, *, only: str | None = None) -> P
     wanted = None if only is None else _parse_filter(only)
     sources = {model.name: resolve(model, scenario.place("models", index)) for index, model in enumerate(scenario.models)}
     planning.check_lengths(scenario, sources)
-    _check_routing(scenario)
+    _check_routing(scenario, sources)
     facts = _ask_facts(scenario, device, sources)
     others = _other_facts(scenario, device, sources, facts)
     plan = planning.make_plan(scenario, device, sources, facts, others)
@@ -65,13 +65,15 @@ def _other_facts(scenario: Scenario, device: Device, sources, facts) -> dict[tup
     }
 
 
-def _check_routing(scenario: Scenario) -> None:
-    """Raise ScenarioError where a workload's `routing` is none, or its file cannot be read."""
+def _check_routing(scenario: Scenario, sources: dict[str, ModelSource]) -> None:
+    """Raise ScenarioError where a workload's `routing` is none, cannot be read, or does not fit a model's layers."""
     for index, workload in enumerate(scenario.workloads):
         if workload.routing is None:
             continue
         try:
-            parse_routing(workload.routing)
+            routing = parse_routing(workload.routing)
+            for source in (source for source in sources.values() if source.weights == "random"):
+                check_fits(routing, source.config["num_local_experts"], source.config["num_experts_per_tok"])
         except UsageError as error:
             place = scenario.place("workloads", index, "routing")
             raise ScenarioError([f"{place}: {str(error).removeprefix('--routing').lstrip(': ')}"]) from None

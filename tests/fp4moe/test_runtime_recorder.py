@@ -66,3 +66,16 @@ def test_histogram_is_by_layer():
     recorder = RoutingRecorder(num_layers=2)
     record(recorder, "score", 0, [ids([1, 0], [1, 2]), ids([3, 2], [3, 2])])
     assert recorder.histogram(4).tolist() == [[1, 2, 1, 0], [0, 0, 2, 2]]
+
+
+def test_a_whole_step_on_the_host_is_added_as_it_is():
+    recorder = RoutingRecorder(num_layers=2)
+    record(recorder, "prefill", 0, [ids([1, 0]), ids([0, 1])], requests=[3])
+    step = np.array([[[2, 3], [3, 1]], [[1, 0], [255, 2]]])
+    recorder.add_step("decode", 5, step, requests=np.array([4, 9]))
+    step[:] = 0  # the recorder has its own
+    arrays = recorder.arrays()
+    assert arrays["expert_ids"].tolist() == [[[1, 0], [0, 1]], [[2, 3], [3, 1]], [[1, 0], [255, 2]]]
+    assert arrays["step"].tolist() == [0, 5, 5] and arrays["phase"].tolist() == [0, 1, 1]
+    assert arrays["request"].tolist() == [3, 4, 9] and recorder.num_steps == 2
+    assert arrays["expert_ids"].dtype == np.uint8 and arrays["request"].dtype == np.int32

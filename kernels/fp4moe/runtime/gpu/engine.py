@@ -102,8 +102,11 @@ class GpuEngine:
     def impose_routing(self, imposed_RLK: Tensor | None) -> None:
         """Send every token to the experts of the next row [L, K] of a table, whatever its router says; None ends it.
 
-        Meant for random weights, whose own routing means nothing. EngineError for ids that are no experts of the model.
+        Meant for random weights, whose own routing means nothing. EngineError for ids that are no experts of the model, and
+        while a request is under way: graphs are captured anew, which writes to slots.
         """
+        if self.has_work:
+            raise EngineError("engine: impose_routing() needs an engine without requests; step until has_work is False")
         config = self._model.config
         if imposed_RLK is not None:
             wanted = (config.num_layers, config.top_k)

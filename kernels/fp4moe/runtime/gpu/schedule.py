@@ -81,7 +81,7 @@ class Schedule:
 
     def drop(self, run: Run) -> None:
         """Take a request out wherever it is; its slot is free for what is planned from now on."""
-        if run in self.waiting:
+        if run.slot < 0:  # looked for only where it can be: ten thousand may wait
             self.waiting.remove(run)
         self._give_up_slot(run)
         run.is_over = True

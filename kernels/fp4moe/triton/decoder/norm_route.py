@@ -68,7 +68,8 @@ def norm_route_kernel(
         weights = tl.zeros((BLOCK_K,), tl.float32)
         imposed_row = 0
         if IMPOSED:
-            imposed_row = (tl.load(counter_ptr) + token.to(tl.int32)) % imposed_rows
+            # The counter passes 2^31 after days: without its sign bit, it is still a row.
+            imposed_row = ((tl.load(counter_ptr) + token.to(tl.int32)) & 0x7FFFFFFF) % imposed_rows
         for k in tl.static_range(TOP_K):
             best = tl.argmax(left, axis=0, tie_break_left=True)
             if IMPOSED:
