@@ -20,7 +20,7 @@ from harness.errors import WorkerError
 from harness.worker import protocol
 
 SUPERVISOR = Path(__file__).with_name("supervise.py")
-TAIL_LINES = 12
+TAIL_LINES = 4
 NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 """Variables that point into our own environment."""
 
@@ -99,10 +99,10 @@ class Child:
                 stream.close()
 
     def tail(self) -> str:
-        """Last lines of the log that say something, for a message."""
+        """The last lines of the log that say something, the very last first, for a message."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.is_file() else []
-        told = [line.rstrip() for line in lines if line.strip() and " DEBUG " not in line][-TAIL_LINES:]
-        return f"; last words ({self.log.name}):\n    " + "\n    ".join(told) if told else ""
+        told = [line.strip() for line in lines if line.strip(" ^~") and " DEBUG " not in line][-TAIL_LINES:]
+        return f"; its last words: {told[-1]} [before that: {' | '.join(told[:-1])}]" if told else ""
 
     def wait_for(self, event: str, *, timeout_s: float, what: str, tick: Callable[[], None]) -> dict:
         """The message of that name, which the process sends by itself."""

@@ -1,0 +1,103 @@
+"""The served backend without a worker: our own server measured through HTTP, and URLs that are none, named in the verdict."""
+
+import json
+import os
+import socket
+from dataclasses import asdict
+
+import pytest
+
+from fake_api import fake_api, models
+from harness.backends.served.backend import ServedBackend
+from harness.errors import WorkerError
+from harness.models import resolve
+from harness.precisions import Precision
+from harness.scenario.schema import ModelSpec, QualitySpec, WorkloadSpec
+
+BF16 = Precision("bf16", "none", "bf16")
+REQUESTS = WorkloadSpec.model_validate(
+    {"name": "w", "prompt_tokens": 16, "output_tokens": 4, "num_requests": 4, "arrival": {"kind": "closed", "concurrency": 2}}
+)
+QUALITY = QualitySpec(window_tokens=64, max_tokens=256, kl_tokens=64)
+
+
+def _silent(*told) -> None:
+    pass
+
+
+def _load(backend: ServedBackend, spec: dict) -> dict:
+    source = asdict(resolve(ModelSpec(name="pocket-mixtral")))
+    sizes = {"slots": 2, "context": 65, "load_timeout_s": 60, "cpu_threads": 1, "seed": 0}
+    return backend.load(
+        backend=spec,
+        source=source,
+        precision=asdict(BF16),
+        torch_device="cpu",
+        first_kind="requests",
+        progress=_silent,
+        **sizes,
+    )
+
+
+def _measure(backend: ServedBackend, kind: str, folder) -> dict:
+    spec = QUALITY if kind == "heldout" else REQUESTS
+    cell = {"kind": kind, "model": "pocket-mixtral", "workload": spec.model_dump(mode="json"), "stem": kind}
+    return backend.measure(cell=cell, folder=str(folder), seed=0, progress=_silent)
+
+
+def test_our_own_server_started_measured_and_ended(tmp_path):
+    backend = ServedBackend()
+    try:
+        loaded = _load(backend, {"kind": "native", "name": "native-served", "mode": "served"})
+        requests, quality = (_measure(backend, kind, tmp_path) for kind in ("requests", "heldout"))
+        pid = backend.launched.child._process.pid
+    finally:
+        backend.close()
+    assert loaded["weights"]["source"] == "trained" and loaded["engine"]["model"] == "pocket-mixtral"
+    assert requests["metrics"]["output_throughput"]["value"] > 0 and requests["load"]["num_answered"] == 4
+    assert requests["metrics"]["weight_bytes"]["value"] == 10_905_088  # the checkpoint's, in BF16
+    assert quality["metrics"]["perplexity"]["n"] == 256 and 5 < quality["metrics"]["perplexity"]["value"] < 60
+    assert {"requests", "outputs"} <= set(requests["samples"])
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def _closed_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "code"),
+    [
+        pytest.param(200, "<html>hello</html>", "html_answer", id="a-web-page"),
+        pytest.param(200, models("other"), "wrong_model", id="wrong-model"),
+        pytest.param(None, "", "unreachable", id="nobody-listens"),
+    ],
+)
+def test_a_url_that_is_none_makes_invalid_records_that_name_it(tmp_path, status, text, code):
+    def answer(path: str, body: dict | None):
+        if path == "/v1/models" or code != "wrong_model":
+            return status, text
+        return 404, json.dumps({"error": {"message": "The model `pocket` does not exist"}})
+
+    with fake_api(answer) as url:
+        spec = {"kind": "openai", "name": "mine", "url": url if status else _closed_port(), "model": "pocket"}
+        backend = ServedBackend()
+        _load(backend, spec)
+        results = [_measure(backend, kind, tmp_path) for kind in ("requests", "heldout")]
+    for result in results:
+        assert result["verdict"]["state"] == "INVALID"
+        assert code in {reason["code"] for reason in result["verdict"]["reasons"]}
+    requests, quality = results
+    assert requests["load"]["num_failed"] + requests["load"]["num_not_sent"] == 4
+    assert requests["load"]["failures"][code]["count"] >= 1
+    assert requests["metrics"]["output_throughput"]["value"] is None
+    assert quality["metrics"]["perplexity"]["value"] is None and quality["metrics"]["perplexity"]["reason"]
+
+
+def test_a_key_that_is_not_set_is_told(monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(WorkerError, match="NO_SUCH_KEY is not set"):
+        _load(ServedBackend(), {"kind": "openai", "name": "mine", "url": _closed_port(), "api_key_env": "NO_SUCH_KEY"})
