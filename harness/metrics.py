@@ -195,7 +195,7 @@ _SERVING = (
         "requests/s",
         "higher",
         "Offered rate of a sweep beyond which throughput no longer follows the load.",
-        "max of rate with steady_request_throughput >= 0.95 * offered_rate",
+        "max of rate with request throughput (steady, where there is a window) >= 0.95 * offered_rate, all lower rates too",
     ),
     Metric(
         "client_cpu_pct",

@@ -10,7 +10,7 @@ from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
-from harness.report.tables import backends, definitions, detail, experts, kernels, provenance, verdicts
+from harness.report.tables import backends, definitions, detail, experts, kernels, provenance, serving, verdicts
 from harness.report.variants import Variant
 
 MEMORY_INTRO = (
@@ -20,6 +20,10 @@ MEMORY_INTRO = (
 REFERENCE_INTRO = (
     "The reference implementation is plain PyTorch that defines what is right. It expands FP4 to float32 "
     "before it multiplies: these figures are not FP4's speed, nor a sign of it."
+)
+SERVING_INTRO = (
+    "Latency counts from the time at which a request was due, so that a server that stands still is seen. Failed requests "
+    "are in no latency; they are counted, and too many make a cell INVALID."
 )
 MAX_OPEN_TIMELINES = 2
 
@@ -71,10 +75,12 @@ def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list
     usage = "How evenly the router uses its experts, and how often a cache of experts would hit."
     memory = drawn["memory"] + drawn["quality"]
     quality = detail.quality_table(everyone), detail.memory_table(everyone)
+    loads = serving.load_table(cells), serving.sweep_table(cells), serving.client_table(cells)
     routing = experts.usage_table(cells), experts.layers_table(cells), experts.cache_table(cells)
     return [
         _section("memory-quality", "Memory and quality", MEMORY_INTRO, memory, *quality),
         _section("speed", "Speed", speed, drawn["speed"], detail.speed_table(everyone)),
+        _section("serving", "Under load", SERVING_INTRO, drawn["serving"], *loads),
         _section("timeline", "Requests over time", timeline, drawn["timeline"]),
         _section("experts", "Experts", usage, drawn["experts"], *routing),
     ]
