@@ -113,7 +113,7 @@ def _joined(points: list[Point]) -> dict:
         else missing("knee_rate", "throughput did not follow the load at the lowest rate", n)
     )
     joined = dict(chosen.result) | {"metrics": metrics, "sweep": [_row(point) for point in points]}
-    joined["samples"] = {
+    joined["samples"] = chosen.result["samples"] | {
         f"{name}@{point.rate_per_s:.4g}": path for point in points for name, path in point.result["samples"].items()
     }
     if missed is None:

@@ -47,7 +47,8 @@ def test_highest_rate_and_knee():
     assert result["metrics"]["knee_rate"]["value"] == pytest.approx(16.0)
     assert result["metrics"]["offered_rate"]["value"] == found
     assert [row["rate_per_s"] for row in result["sweep"]] == sorted(row["rate_per_s"] for row in result["sweep"])
-    assert len(result["samples"]) == 10 and len({stem for _, stem in asked}) == 10
+    assert len(result["samples"]) == 11 and result["samples"]["requests"].endswith(f"rate{found:.4g}.parquet")
+    assert len({stem for _, stem in asked}) == 10
 
 
 def test_no_rate_meets_the_slo():
