@@ -4,21 +4,31 @@ import json
 import os
 import socket
 from dataclasses import asdict
+from functools import cache
 
 import pytest
 
 from fake_api import fake_api, models
+from fp4moe import pocket
 from harness.backends.served.backend import ServedBackend
 from harness.errors import WorkerError
 from harness.models import resolve
 from harness.precisions import Precision
 from harness.scenario.schema import ModelSpec, QualitySpec, WorkloadSpec
+from harness.workload.heldout import encode_text
 
 BF16 = Precision("bf16", "none", "bf16")
 REQUESTS = WorkloadSpec.model_validate(
     {"name": "w", "prompt_tokens": 16, "output_tokens": 4, "num_requests": 4, "arrival": {"kind": "closed", "concurrency": 2}}
 )
 QUALITY = QualitySpec(window_tokens=64, max_tokens=256, kl_tokens=64)
+
+
+@cache
+def _text():
+    """The beginning of the held-out text: encoding all of it takes seconds."""
+    folder = pocket.checkpoint_dir()
+    return encode_text(folder, pocket.heldout_text()[:20_000])
 
 
 def _silent(*told) -> None:
@@ -47,6 +57,7 @@ def _measure(backend: ServedBackend, kind: str, folder) -> dict:
 
 def test_our_own_server_started_measured_and_ended(tmp_path):
     backend = ServedBackend()
+    backend._text = _text()
     try:
         loaded = _load(backend, {"kind": "native", "name": "native-served", "mode": "served"})
         requests, quality = (_measure(backend, kind, tmp_path) for kind in ("requests", "heldout"))
@@ -85,6 +96,7 @@ def test_a_url_that_is_none_makes_invalid_records_that_name_it(tmp_path, status,
     with fake_api(answer) as url:
         spec = {"kind": "openai", "name": "mine", "url": url if status else _closed_port(), "model": "pocket"}
         backend = ServedBackend()
+        backend._text = _text()
         _load(backend, spec)
         results = [_measure(backend, kind, tmp_path) for kind in ("requests", "heldout")]
     for result in results:

@@ -8,6 +8,7 @@ the run: its requests fail one by one, are counted, and make the record INVALID 
 import tempfile
 from pathlib import Path
 
+import torch
 from pydantic import TypeAdapter
 
 from fp4moe.errors import CheckpointError, FormatError
@@ -64,6 +65,7 @@ class ServedBackend:
         implementation=None, **_,
     ) -> dict:  # fmt: skip
         """Start or find the server, ask what it is, hold its tokenizer against ours."""
+        torch.set_num_threads(cpu_threads)  # of this process, which exports weights for vLLM and hashes them
         self.spec, self.source = TypeAdapter(BackendSpec).validate_python(backend), ModelSource(**source)
         longest = min(context + 1, self.source.max_positions)
         sizes = Sizes(max(1, slots), longest, seed, cpu_threads, load_timeout_s)

@@ -6,6 +6,8 @@ is another one than the engine whose speed is taken: returning them costs time i
 
 from pathlib import Path
 
+import torch
+
 from fp4moe.errors import CheckpointError, FormatError
 from fp4moe.precision import Precision
 from harness.backends.native_checks import read_config, read_text
@@ -55,6 +57,7 @@ class VllmBackend:
         **_,
     ) -> dict:
         """Write the weights that vLLM will load, start it, and say what it decided."""
+        torch.set_num_threads(cpu_threads)  # of this process, which exports weights and hashes them
         spec, self.source = VllmBackendSpec.model_validate(backend), ModelSource(**source)
         self._precision, self.on_cpu = Precision(**precision), torch_device == "cpu"
         # A window of the held-out text is scored with one token generated after it.
