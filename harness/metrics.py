@@ -272,6 +272,13 @@ _QUALITY = (
         "100 * mean over positions of (argmax p_a == argmax p_b)",
     ),
     Metric(
+        "perplexity_vs_native_pct",
+        "%",
+        "none",
+        "Difference of perplexity from the native backend's in the same precision on the same tokens, paired by token.",
+        "100 * (exp(mean(NLL_this - NLL_native)) - 1)",
+    ),
+    Metric(
         "greedy_agreement_pct",
         "%",
         "higher",

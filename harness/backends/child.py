@@ -7,9 +7,11 @@ ends the caller, SIGKILL included, ends the whole group, because the supervisor 
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -28,8 +30,17 @@ NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__
 class Child:
     """A supervised process. `log` keeps what it printed; `changes` are variables set for it."""
 
+    @classmethod
+    def in_new_folder(cls, command: list[str], *, log_name: str, changes: dict[str, str]) -> "Child":
+        """A process in a temporary folder of its own, which goes when it ends well."""
+        folder = Path(tempfile.mkdtemp(prefix="harness-"))
+        child = cls(command, log=folder / log_name, changes=changes, cwd=folder)
+        child._folder = folder
+        return child
+
     def __init__(self, command: list[str], *, log: Path, changes: dict[str, str], cwd: Path) -> None:
-        self.log = log
+        self._folder: Path | None = None
+        self.log, self.has_failed = log, False
         inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         watched, self._lifeline = os.pipe()
         with log.open("ab") as output:
@@ -69,6 +80,7 @@ class Child:
             try:
                 message = self._messages.get(timeout=timeout_s)
             except queue.Empty:
+                self.has_failed = True
                 self.close()
                 words = f"{command}: nothing heard for {timeout_s:g} s; it was ended{self.tail()}"
                 raise WorkerError("hang", words) from None
@@ -77,19 +89,21 @@ class Child:
             if message["event"] == "result":
                 return message["result"]
             if message["event"] == "error":
+                self.has_failed = True
                 raise WorkerError(message["kind"], f"{message['message']}{self.tail()}")
             on_progress(message)
 
     def ended(self, during: str) -> WorkerError:
         """The error for a process that is gone."""
-        code = self._process.wait()
+        code, self.has_failed = self._process.wait(), True
         self.close()
         return WorkerError("crashed", f"{during}: the process ended with {_shown(code)}{self.tail()}")
 
     def close(self) -> None:
-        """End the process and everything it started."""
-        with contextlib.suppress(OSError):
-            os.close(self._lifeline)
+        """End the process and everything it started; its folder stays where it failed, for the log."""
+        if self._lifeline < 0:
+            return
+        os.close(self._lifeline)
         self._lifeline = -1
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -97,12 +111,15 @@ class Child:
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(BrokenPipeError, OSError, ValueError):
                 stream.close()
+        if self._folder is not None and not self.has_failed:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def tail(self) -> str:
         """The last lines of the log that say something, the very last first, for a message."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.is_file() else []
         told = [line.strip() for line in lines if line.strip(" ^~") and " DEBUG " not in line][-TAIL_LINES:]
-        return f"; its last words: {told[-1]} [before that: {' | '.join(told[:-1])}]" if told else ""
+        before = f" [before that: {' | '.join(told[:-1])}]" if told[:-1] else ""
+        return f"; its last words: {told[-1]}{before} (whole log: {self.log})" if told else ""
 
     def wait_for(self, event: str, *, timeout_s: float, what: str, tick: Callable[[], None]) -> dict:
         """The message of that name, which the process sends by itself."""
@@ -124,6 +141,7 @@ class Child:
             if not self.is_running:
                 raise self.ended(what)
             if time.monotonic() > deadline:
+                self.has_failed = True
                 self.close()
                 raise WorkerError("hang", f"{what}: not ready after {timeout_s:g} s{self.tail()}")
             tick()

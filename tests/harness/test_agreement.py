@@ -1,10 +1,14 @@
 """Greedy agreement: tokens before the first that differs, and every reason that there is none."""
 
+import math
+
+import numpy as np
 import pytest
 
 from harness import agreement
-from harness.agreement import agreement_metrics, common_prefix, find_reference
+from harness.agreement import agreement_metrics, common_prefix, find_reference, quality_agreement
 from harness.collect.outputs import write_outputs
+from harness.collect.tables import write_token_nll
 
 
 def _record(backend: str, outputs: str | None, **changes) -> dict:
@@ -53,3 +57,21 @@ def test_reference_is_the_native_record_of_the_same_question():
     assert find_reference([other, native], _record("vllm", "theirs")) is native
     assert find_reference([other], _record("vllm", "theirs")) is None
     assert find_reference([], native) is native
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.01])
+def test_perplexity_against_native_is_paired_by_token(tmp_path, shift):
+    nll = np.random.default_rng(0).exponential(2.0, (4, 64)).astype(np.float32)
+    write_token_nll(tmp_path / "native", nll)
+    write_token_nll(tmp_path / "vllm", nll + np.float32(shift))
+    native, vllm = (_record(name, None, samples={"token_nll": name}) for name in ("native", "vllm"))
+    found = quality_agreement(tmp_path, vllm, native)["perplexity_vs_native_pct"]
+    # float32 holds NLLs of about 2 to 2^-23 of their size
+    assert found["value"] == pytest.approx(100 * (math.exp(shift) - 1), abs=1e-4) and found["n"] == 256
+
+
+@pytest.mark.parametrize(("reference", "reason"), [(None, agreement.NO_REFERENCE), ("itself", agreement.IS_REFERENCE)])
+def test_perplexity_against_nothing_has_its_reason(tmp_path, reference, reason):
+    record = _record("native", None)
+    found = quality_agreement(tmp_path, record, record if reference else None)["perplexity_vs_native_pct"]
+    assert (found["value"], found["reason"]) == (None, reason)

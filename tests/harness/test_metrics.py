@@ -42,7 +42,7 @@ SERVING = [
 ]
 GOOD = ["steady_output_throughput", "steady_request_throughput", "request_goodput", "slo_attainment_pct"]
 GOOD += ["max_slo_rate", "knee_rate"]
-AGREEMENT = ["greedy_agreement_pct", "identical_outputs_pct"]
+AGREEMENT = ["greedy_agreement_pct", "identical_outputs_pct", "perplexity_vs_native_pct"]
 CLIENT = ["failed_pct", "client_cpu_pct", "client_parse_us", "client_peak_rss_bytes"]
 MEMORY = [*WEIGHT_CAUSES, "weight_bytes", "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes"]
 

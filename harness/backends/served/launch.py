@@ -7,7 +7,6 @@ a server prints is kept in a log; when it ends before it is ready, its last line
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +115,7 @@ def flags(args: dict) -> list[str]:
 
 
 def _child(command: list[str], changes: dict[str, str]) -> Child:
-    work = Path(tempfile.mkdtemp(prefix="harness-serve-"))
-    return Child(command, log=work / "server.log", changes=changes, cwd=work)
+    return Child.in_new_folder(command, log_name="server.log", changes=changes)
 
 
 def _is_healthy(server: Server) -> bool:

@@ -4,7 +4,6 @@ In: environment, spec, weights, sizes. Out: `Engine`, with `ask` and the facts o
 a log file, from which its decisions are read.
 """
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +93,11 @@ class Engine:
 
     @classmethod
     def _load(cls, launch: Launch, more: dict, refused: str | None, progress: Progress) -> "Engine":
-        work = Path(tempfile.mkdtemp(prefix="harness-vllm-"))
         spec, sizes = launch.spec, launch.sizes
         # Offline, one process is enough, and its model can be looked into; DEBUG tells why candidates were passed over.
         own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "DEBUG"}
         changes = own | variables(spec, launch.found, sizes, on_cpu=launch.on_cpu)
-        child = Child([launch.found.python, "-P", str(DRIVER)], log=work / "vllm.log", changes=changes, cwd=work)
+        child = Child.in_new_folder([launch.found.python, "-P", str(DRIVER)], log_name="vllm.log", changes=changes)
         args = engine_args(spec, launch.weights, sizes, on_cpu=launch.on_cpu) | {"skip_tokenizer_init": True} | more
         try:
             described = child.ask(
