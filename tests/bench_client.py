@@ -11,6 +11,9 @@ each run, and the tools take turns.
 """
 
 import argparse
+import contextlib
+import fcntl
+import itertools
 import json
 import statistics
 import subprocess
@@ -126,6 +129,17 @@ def row(tool: str, found: dict, base: dict) -> str:
     return "| " + " | ".join([*cells, spread(error, 2), spread([r.call_s for r in capacity], 1)]) + " |"
 
 
+@contextlib.contextmanager
+def held(path: Path | None):
+    """Hold an exclusive lock on a file, if one is named."""
+    if path is None:
+        yield
+        return
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def main() -> None:
     """Run every tool in turn, `rounds` times, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -133,13 +147,14 @@ def main() -> None:
     parser.add_argument("--guidellm", help="Path of the guidellm command; left out where not given")
     parser.add_argument("--tokenizer", default="kernels/fp4moe/pocket/data", help="A tokenizer folder, for tools that need one")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lock", type=Path, help="A file to hold a lock on during each round, where others use this machine")
     options = parser.parse_args()
     options.tokenizer = str(Path(options.tokenizer).resolve())
     tools = [tool for tool in TOOLS if tool == "harness" or getattr(options, tool)]
     results = {tool: {setting.name: [] for setting in (CAPACITY, TIMES)} for tool in tools}
     for number in range(options.rounds):
-        for setting in (CAPACITY, TIMES):
-            for tool in tools:
+        with held(options.lock):
+            for setting, tool in itertools.product((CAPACITY, TIMES), tools):
                 result = run_once(tool, setting, options)
                 results[tool][setting.name].append(result)
                 print(f"round {number}, {setting.name}, {tool}: {result}", file=sys.stderr, flush=True)
