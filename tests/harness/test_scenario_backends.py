@@ -64,6 +64,8 @@ def test_the_largest_need_covers_the_window():
         pytest.param(["native", "native"], "'native' is used twice", id="same-name-twice"),
         pytest.param([SERVER], "needs `precision`", id="server-with-two-precisions"),
         pytest.param([SERVER | {"precision": "bf16*", "for_model": "x"}], "for_model 'x' is none of", id="unknown-model"),
+        pytest.param([SERVER | {"precision": "mxfp4*"}], "fits none of bf16-a16, nvfp4-search-a16", id="precision-of-none"),
+        pytest.param([{"kind": "vllm", "precisions": ["fp8*"]}], "'fp8*' fits none of", id="pattern-of-none"),
         pytest.param([SERVER | {"url": "localhost:8000"}], "url", id="url-without-scheme"),
         pytest.param([{"kind": "vllm", "argz": {}}], "argz", id="unknown-key"),
         pytest.param([], "backends", id="none"),
