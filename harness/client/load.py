@@ -161,6 +161,8 @@ class Load:
         outcome = call.outcome(failure, detail, now, endpoint=self.endpoint, is_warmup=self._is_warmup)
         if outcome.failure is not None and self._may_retry(call, outcome):
             return
+        if len(self._calls) >= self._concurrency:  # else no request waits for this slot
+            self._slot_free_ns = now
         self._calls.discard(call)
         self._writer.add(outcome)
         self.num_ended += 1
@@ -169,7 +171,6 @@ class Load:
             self.num_failed += 1
             hopeless = outcome.failure in HOPELESS and self.num_failed == self.num_ended >= self.options.abort_after_failures
             self._next = None if hopeless else self._next
-        self._slot_free_ns = now
         self._pump()
 
     def _may_retry(self, call: Call, outcome) -> bool:

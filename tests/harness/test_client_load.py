@@ -163,6 +163,12 @@ def test_open_loop_does_not_wait_for_answers(tmp_path):
     assert max(o.sent_ns for o in outcomes) < min(o.chunk_times_ns[0] for o in outcomes)
 
 
+def test_without_a_cap_nothing_queues_and_lateness_is_the_client_s(tmp_path):
+    # Answers come while others are due: an answer must not pass for a slot that became free.
+    _, outcomes = load_mock(MockOptions(), tmp_path, planned(400, tokens=2, rate_per_s=2000.0), concurrency=None)
+    assert all(o.ready_ns == o.scheduled_ns for o in outcomes)
+
+
 def test_a_stall_of_the_server_is_in_the_latency_of_all_that_were_due(tmp_path):
     mock = MockOptions(freeze_after_requests=10, freeze_s=1.0)
     _, outcomes = load_mock(mock, tmp_path, planned(60, tokens=2, rate_per_s=40.0), concurrency=None, stall_timeout_s=5.0)

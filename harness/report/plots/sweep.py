@@ -44,10 +44,7 @@ def _plot(name: str, cells: list[MeasuredCell]) -> style.Plot:
     bottom.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     bottom.yaxis.set_major_formatter("{x:g}")
     bottom.yaxis.set_minor_formatter("")
-    if slo.get("ttft_ms"):
-        bottom.axhline(slo["ttft_ms"], color=style.MUTED, linewidth=1, linestyle="--")
-        bottom.annotate(f"SLO {slo['ttft_ms']:g} ms", (0, slo["ttft_ms"]), xytext=(4, 3), textcoords="offset points",
-                        fontsize=9, color=style.MUTED)  # fmt: skip
+    _draw_limit(bottom, slo.get("ttft_ms"))
     for axis in (top, bottom):
         axis.set_xlim(0, None)
         axis.grid()
@@ -58,6 +55,13 @@ def _plot(name: str, cells: list[MeasuredCell]) -> style.Plot:
     values = "; ".join(f"{_label(c, cells)}: " + ", ".join(f"{x:.3g}/s offered, {y:.3g}/s answered" for x, y in
                        zip(*_curve(c, "request_throughput"), strict=True)) for c in cells)  # fmt: skip
     return style.Plot(name, title, caption, f"Rate sweep. {note} {values}.", canvas.png(figure))
+
+
+def _draw_limit(axis, limit_ms: float | None) -> None:
+    if limit_ms:
+        axis.axhline(limit_ms, color=style.MUTED, linewidth=1, linestyle="--")
+        place = {"xytext": (4, 3), "textcoords": "offset points"}
+        axis.annotate(f"SLO {limit_ms:g} ms", (0, limit_ms), fontsize=9, color=style.MUTED, **place)
 
 
 def _curve(cell: MeasuredCell, metric: str) -> tuple[list[float], list[float]]:
