@@ -24,7 +24,8 @@ pytestmark = [
 SCENARIO = {
     "name": "vllm-cpu",
     "models": ["pocket-mixtral"],
-    "backends": ["native", "vllm", {"kind": "vllm", "mode": "served"}],
+    # A start with routed experts is refused on a CPU (their runner needs Triton) and costs as much as one that works.
+    "backends": ["native", {"kind": "vllm", "routing": False}, {"kind": "vllm", "mode": "served"}],
     "precisions": ["bf16", "nvfp4"],
     "workloads": [
         {
