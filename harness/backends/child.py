@@ -23,6 +23,7 @@ from harness.worker import protocol
 
 SUPERVISOR = Path(__file__).with_name("supervise.py")
 TAIL_LINES = 4
+WAIT_S = 5.0
 NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 """Variables that point into our own environment."""
 
@@ -69,21 +70,19 @@ class Child:
         *,
         timeout_s: float,
         on_progress: Callable[[dict], None],
+        on_wait: Callable[[], None] = lambda: None,
         **arguments: Any,
     ) -> Any:
-        """Send a command and wait for its result; WorkerError when the process ends, fails or stays silent."""
+        """Send a command and wait for its result; WorkerError when the process ends, fails or stays silent.
+
+        `on_wait` is called every few seconds of silence: whoever waits for the caller can be told that it lives.
+        """
         try:
             protocol.send(self._process.stdin, {"command": command, **arguments})
         except (BrokenPipeError, OSError):
             raise self.ended(command) from None
         while True:
-            try:
-                message = self._messages.get(timeout=timeout_s)
-            except queue.Empty:
-                self.has_failed = True
-                self.close()
-                words = f"{command}: nothing heard for {timeout_s:g} s; it was ended{self.tail()}"
-                raise WorkerError("hang", words) from None
+            message = self._next_message(command, timeout_s, on_wait)
             if message is None:
                 raise self.ended(command)
             if message["event"] == "result":
@@ -92,6 +91,17 @@ class Child:
                 self.has_failed = True
                 raise WorkerError(message["kind"], f"{message['message']}{self.tail()}")
             on_progress(message)
+
+    def _next_message(self, command: str, timeout_s: float, on_wait: Callable[[], None]) -> dict | None:
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                return self._messages.get(timeout=min(left, WAIT_S))
+            except queue.Empty:
+                on_wait()
+        self.has_failed = True
+        self.close()
+        raise WorkerError("hang", f"{command}: nothing heard for {timeout_s:g} s; it was ended{self.tail()}")
 
     def ended(self, during: str) -> WorkerError:
         """The error for a process that is gone."""

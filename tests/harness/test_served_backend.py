@@ -37,7 +37,7 @@ def _silent(*told) -> None:
 
 def _load(backend: ServedBackend, spec: dict) -> dict:
     source = asdict(resolve(ModelSpec(name="pocket-mixtral")))
-    sizes = {"slots": 2, "context": 65, "load_timeout_s": 60, "cpu_threads": 1, "seed": 0}
+    sizes = {"slots": 2, "context": 65, "seed": 0, "cpu_threads": 1, "load_timeout_s": 60, "cell_timeout_s": 60}
     return backend.load(
         backend=spec,
         source=source,
@@ -45,7 +45,7 @@ def _load(backend: ServedBackend, spec: dict) -> dict:
         torch_device="cpu",
         first_kind="requests",
         progress=_silent,
-        **sizes,
+        sizes=sizes,
     )
 
 

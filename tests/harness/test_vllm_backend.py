@@ -42,9 +42,15 @@ def start(tmp_path, monkeypatch):
     def load(mode: str = "", *, first_kind: str = "requests") -> tuple[VllmBackend, dict]:
         spec = {"kind": "vllm", "name": "vllm", "env": {"FAKE_VLLM": mode}}
         source = asdict(resolve(ModelSpec(name="pocket-mixtral")))
-        sizes = {"slots": 2, "context": 65, "load_timeout_s": 60, "cpu_threads": 1, "seed": 0, "torch_device": "cpu"}
+        sizes = {"slots": 2, "context": 65, "seed": 0, "cpu_threads": 1, "load_timeout_s": 60, "cell_timeout_s": 60}
         return backend, backend.load(
-            backend=spec, source=source, precision=asdict(BF16), first_kind=first_kind, progress=_silent, **sizes
+            backend=spec,
+            source=source,
+            precision=asdict(BF16),
+            first_kind=first_kind,
+            progress=_silent,
+            sizes=sizes,
+            torch_device="cpu",
         )
 
     yield load

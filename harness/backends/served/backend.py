@@ -60,15 +60,11 @@ class ServedBackend:
         """Whether the fault lies in what the user gave."""
         return isinstance(error, CheckpointError | FormatError)
 
-    def load(
-        self, *, backend, source, precision, torch_device, seed, cpu_threads, slots, context, load_timeout_s, progress,
-        implementation=None, **_,
-    ) -> dict:  # fmt: skip
+    def load(self, *, backend, source, precision, torch_device, sizes, progress, implementation=None, **_) -> dict:
         """Start or find the server, ask what it is, hold its tokenizer against ours."""
-        torch.set_num_threads(cpu_threads)  # of this process, which exports weights for vLLM and hashes them
         self.spec, self.source = TypeAdapter(BackendSpec).validate_python(backend), ModelSource(**source)
-        longest = min(context + 1, self.source.max_positions)
-        sizes = Sizes(max(1, slots), longest, seed, cpu_threads, load_timeout_s)
+        sizes = Sizes.of(sizes, self.source.max_positions)
+        torch.set_num_threads(sizes.cpu_threads)  # of this process, which exports weights for vLLM and hashes them
         question = launch.Question(self.source, Precision(**precision), torch_device, sizes, implementation)
         self.launched = launch.launch(self.spec, question, lambda: progress(0, 1, "starting the server"))
         try:

@@ -66,7 +66,7 @@ def _native(spec: NativeBackendSpec, question: Question, tick: Tick) -> Launched
     command = [sys.executable, "-m", "harness", "serve", source.path or source.name, *words, *random, *forced, "--json"]
     paths = os.pathsep.join(str(Path(path or ".").absolute()) for path in sys.path)
     child = _child(command, {"PYTHONPATH": paths})
-    ready = child.wait_for("ready", timeout_s=sizes.timeout_s, what="harness serve", tick=tick)
+    ready = child.wait_for("ready", timeout_s=sizes.load_timeout_s, what="harness serve", tick=tick)
     return Launched(server_of(ready["url"]), source.name, child)
 
 
@@ -81,7 +81,7 @@ def _vllm(spec: VllmBackendSpec, question: Question, tick: Tick) -> Launched:
     command = [found.python, "-P", "-m", *_server_module(found, weights.folder), *flags(args | own)]
     child = _child(command, variables(spec, found, sizes, on_cpu=on_cpu))
     server = server_of(f"http://127.0.0.1:{port}")
-    child.wait_until(lambda: _is_healthy(server), timeout_s=sizes.timeout_s, what="vllm serve", tick=tick)
+    child.wait_until(lambda: _is_healthy(server), timeout_s=sizes.load_timeout_s, what="vllm serve", tick=tick)
     return Launched(server, source.name, child, weights, args)
 
 

@@ -40,29 +40,12 @@ class VllmBackend:
         """Whether the fault lies in what the user gave."""
         return isinstance(error, CheckpointError | FormatError)
 
-    def load(
-        self,
-        *,
-        backend,
-        source,
-        precision,
-        torch_device,
-        seed,
-        cpu_threads,
-        slots,
-        context,
-        load_timeout_s,
-        first_kind,
-        progress,
-        **_,
-    ) -> dict:
+    def load(self, *, backend, source, precision, torch_device, sizes, first_kind, progress, **_) -> dict:
         """Write the weights that vLLM will load, start it, and say what it decided."""
-        torch.set_num_threads(cpu_threads)  # of this process, which exports weights and hashes them
         spec, self.source = VllmBackendSpec.model_validate(backend), ModelSource(**source)
         self._precision, self.on_cpu = Precision(**precision), torch_device == "cpu"
-        # A window of the held-out text is scored with one token generated after it.
-        longest = min(context + 1, self.source.max_positions)
-        self.sizes = Sizes(max(1, slots), longest, seed, cpu_threads, load_timeout_s)
+        self.sizes = Sizes.of(sizes, self.source.max_positions)
+        torch.set_num_threads(self.sizes.cpu_threads)  # of this process, which exports weights and hashes them
         found, missing = environment.find(spec)
         if found is None:
             raise WorkerError("no_vllm", missing)

@@ -29,8 +29,15 @@ class Sizes:
     context: int
     seed: int
     cpu_threads: int
-    timeout_s: float
-    """Seconds without a sign of life: of the load, then of each command."""
+    load_timeout_s: float
+    cell_timeout_s: float
+    """Seconds without a sign of life."""
+
+    @classmethod
+    def of(cls, told: dict, max_positions: int) -> "Sizes":
+        """From harness.run.group's words. A window of the held-out text is scored with one token generated after it."""
+        context = min(told["context"] + 1, max_positions)
+        return cls(**told | {"slots": max(1, told["slots"]), "context": context})
 
 
 def engine_args(spec: VllmBackendSpec, weights: VllmWeights, sizes: Sizes, *, on_cpu: bool) -> dict:
@@ -102,8 +109,9 @@ class Engine:
         try:
             described = child.ask(
                 "load",
-                timeout_s=sizes.timeout_s,
-                on_progress=lambda message: progress(message["done"], message["total"], "loading vLLM"),
+                timeout_s=sizes.load_timeout_s,
+                on_progress=lambda message: progress(message["done"], message["total"], "loading"),
+                on_wait=lambda: progress(0, 1, "loading"),
                 model=str(launch.weights.folder),
                 engine_args=args,
             )
@@ -119,6 +127,7 @@ class Engine:
             command,
             timeout_s=timeout_s,
             on_progress=lambda message: progress(message["done"], message["total"], message["what"]),
+            on_wait=lambda: progress(0, 1, command),
             **arguments,
         )
 
