@@ -5,6 +5,7 @@ requests in flight. Latency counts from `scheduled_ns`, whatever happens in betw
 """
 
 import asyncio
+import errno
 import resource
 from pathlib import Path
 from time import monotonic_ns
@@ -22,6 +23,7 @@ from harness.collect.memory import peak_rss_bytes, rss_bytes
 
 HOPELESS = ("unreachable", "wrong_model", "html_answer", "no_stream", "bad_http", "http_4xx")
 """Failures that sending on cannot cure."""
+OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 START_DELAY_NS = 2_000_000
 SWEEP_S = 0.1
 MAX_PRECONNECTED = 256
@@ -135,7 +137,8 @@ class Load:
         try:
             connection = await self.pool.connect()
         except OSError as error:  # TimeoutError and socket.gaierror are OSErrors too
-            self.ended(call, "unreachable", f"{self.endpoint.url}: {error}")
+            kind = "client_limit" if error.errno in OWN_LIMITS else "unreachable"
+            self.ended(call, kind, f"{self.endpoint.url}: {error}")
             return
         connection.send(call, self.address.request(call.request.body))
 
@@ -179,7 +182,7 @@ class Load:
             return False
         wait_s = self.options.retry_wait_s * 2 ** (call.attempts - 1) if call.retry_after_s is None else call.retry_after_s
         call.begin_attempt()
-        self.loop.call_later(wait_s, self._send, call)
+        self.loop.call_later(min(wait_s, self.options.request_timeout_s), self._send, call)
         return True
 
     async def _sweep(self) -> None:
