@@ -41,7 +41,7 @@ def in_process_figures(requests: list[RequestTimes], spec: WorkloadSpec) -> InPr
     metrics["offered_rate"] = offered_rate(None if is_closed else (min(dues), max(dues)), len(dues))
     failed = 100.0 * (len(requests) - len(answered)) / len(requests)
     metrics["failed_pct"] = measured("failed_pct", failed, len(requests))
-    metrics["p99_queue_ms"] = missing("p99_queue_ms", "in this process a request waits inside the engine: it is in its TTFT")
+    metrics["p90_queue_ms"] = missing("p90_queue_ms", "in this process a request waits inside the engine: it is in its TTFT")
     block = {
         "loop": "closed" if is_closed else "open",
         "num_planned": len(requests),

@@ -116,10 +116,19 @@ def _joined(points: list[Point]) -> dict:
     joined["samples"] = chosen.result["samples"] | {
         f"{name}@{point.rate_per_s:.4g}": path for point in points for name, path in point.result["samples"].items()
     }
-    if missed is None:
-        message = f"every rate up to {points[-1].rate_per_s:g}/s met the SLO: the limit lies above; raise to_rate_per_s"
+    message = _open_end(points, met, missed)
+    if message:
         joined["verdict"] = _with_warning(joined["verdict"], "sweep_open", message)
     return joined
+
+
+def _open_end(points: list[Point], met: Point | None, missed: Point | None) -> str:
+    """Why the limit was not found between two rates; empty where it was."""
+    if met is None:
+        return f"no rate from {points[0].rate_per_s:g}/s on met the SLO: the limit lies below; lower from_rate_per_s"
+    if missed is None:
+        return f"every rate up to {points[-1].rate_per_s:g}/s met the SLO: the limit lies above; raise to_rate_per_s"
+    return ""
 
 
 def _row(point: Point) -> dict:

@@ -19,7 +19,7 @@ LOAD = {
 def metrics(rate: float) -> dict:
     figures = {
         "offered_rate": rate, "request_throughput": min(rate, 9.0), "steady_request_throughput": min(rate, 9.0),
-        "request_goodput": rate if rate < 8 else 1.0, "slo_attainment_pct": 99.0, "failed_pct": 2.0, "p99_queue_ms": 12.0,
+        "request_goodput": rate if rate < 8 else 1.0, "slo_attainment_pct": 99.0, "failed_pct": 2.0, "p90_queue_ms": 12.0,
         "median_ttft_ms": 20.0 * rate, "median_tpot_ms": 5.0, "max_slo_rate": 4.0, "client_cpu_pct": 11.0,
     }  # fmt: skip
     return {name: measured(name, value, 100) for name, value in figures.items()} | {

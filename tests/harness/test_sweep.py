@@ -55,6 +55,7 @@ def test_no_rate_meets_the_slo():
     result = measure_sweep(cell(), server(slo_rate=0.5)[0])
     metric = result["metrics"]["max_slo_rate"]
     assert metric["value"] is None and "no rate met the SLO, from 1/s on" in metric["reason"]
+    assert "lower from_rate_per_s" in result["verdict"]["reasons"][0]["message"] and result["verdict"]["state"] == "WARN"
 
 
 def test_every_rate_meets_the_slo():

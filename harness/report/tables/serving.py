@@ -17,11 +17,11 @@ LOAD = {
     "request_goodput": "Goodput",
     "slo_attainment_pct": "Within the SLO",
     "failed_pct": "Failed",
-    "p99_queue_ms": "Queue p99",
+    "p90_queue_ms": "Queue p90",
 }
 CLIENT = {
-    "p99_send_lag_ms": "Sent late, p99",
-    "p99_connect_ms": "Connecting p99",
+    "p90_send_lag_ms": "Sent late, p90",
+    "p90_connect_ms": "Connecting p90",
     "p99_loop_lag_ms": "Loop lag p99",
     "client_parse_us": "Parsing a chunk",
     "client_cpu_pct": "CPU",
