@@ -158,11 +158,14 @@ class Child:
             time.sleep(0.25)
 
     def _read(self) -> None:
-        with contextlib.suppress(ValueError):  # closed while it was read
+        with contextlib.suppress(ValueError), self.log.open("a") as log:  # ValueError: closed while it was read
             for line in self._process.stdout:
                 message = protocol.parse(line)
                 if message is not None:
                     self._messages.put(message)
+                else:  # a server's log, where it logs to its standard output
+                    log.write(line)
+                    log.flush()
         self._messages.put(None)
 
 

@@ -55,7 +55,13 @@ def test_answers_and_does_not_inherit_our_sources(child, monkeypatch):
     assert answer["mine"] == "yes" and answer["path"] is None
 
 
+def test_what_it_prints_is_kept_in_the_log(child):
+    _ask(child, "hello")
+    assert "noise that is no message" in child.log.read_text()
+
+
 def test_an_error_is_told_with_the_log(child):
+    _ask(child, "hello")
     with pytest.raises(WorkerError, match=r"no such thing; its last words: Traceback of it") as caught:
         _ask(child, "fail")
     assert caught.value.kind == "ValueError"
@@ -63,6 +69,7 @@ def test_an_error_is_told_with_the_log(child):
 
 
 def test_an_exit_is_told_with_the_log(child):
+    _ask(child, "hello")
     with pytest.raises(WorkerError, match=r"exit code 7; its last words: the reason stands here") as caught:
         _ask(child, "die")
     assert caught.value.kind == "crashed"

@@ -109,6 +109,29 @@ def test_a_url_that_is_none_makes_invalid_records_that_name_it(tmp_path, status,
     assert quality["metrics"]["perplexity"]["value"] is None and quality["metrics"]["perplexity"]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("counted", "code", "state"),
+    [
+        pytest.param(5000, "tokenizer_mismatch", "INVALID", id="another-tokenizer"),
+        pytest.param(None, "tokenizer_unchecked", None, id="no-answer"),
+    ],
+)
+def test_the_tokenizer_of_a_server_is_held_against_ours(tmp_path, counted, code, state):
+    def answer(path: str, body: dict | None):
+        if path == "/v1/models":
+            return 200, models("pocket")
+        usage = {"usage": {"prompt_tokens": counted}, "choices": []}
+        return (200, json.dumps(usage)) if counted else (400, json.dumps({"error": {"message": "too long"}}))
+
+    with fake_api(answer) as url:
+        backend = ServedBackend()
+        backend._text = _text()
+        _load(backend, {"kind": "openai", "name": "mine", "url": url, "model": "pocket"})
+        quality = _measure(backend, "heldout", tmp_path)
+    assert code in {reason["code"] for reason in quality["verdict"]["reasons"]}
+    assert state is None or quality["verdict"]["state"] == state
+
+
 def test_a_key_that_is_not_set_is_told(monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(WorkerError, match="NO_SUCH_KEY is not set"):

@@ -77,6 +77,7 @@ def _vllm(spec: VllmBackendSpec, question: Question, tick: Tick) -> Launched:
     source, sizes, on_cpu = question.source, question.sizes, question.torch_device == "cpu"
     weights = prepare(source, question.precision, layout_of(question.precision, spec), lambda done, total: tick())
     args, port = engine_args(spec, weights, sizes, on_cpu=on_cpu), _free_port()
+    args.pop("disable_log_stats", None)  # a server runs with them by default, and tells its KV cache through them
     own = {"host": "127.0.0.1", "port": port, "served_model_name": source.name}
     command = [found.python, "-P", "-m", *_server_module(found, weights.folder), *flags(args | own)]
     child = _child(command, variables(spec, found, sizes, on_cpu=on_cpu))
