@@ -33,9 +33,7 @@ def test_2000_streams_are_held_with_flat_memory(tmp_path):
     mock = MockOptions(ttft_ms=500, itl_ms=250)  # 8000 chunks a second of all streams together
     sizes = {}
     for rounds in (1, 3):
-        result, outcomes = load_mock(
-            mock, tmp_path / str(rounds), planned(2000 * rounds, tokens=8), concurrency=2000, stall_timeout_s=30.0
-        )
+        result, outcomes = load_mock(mock, tmp_path / str(rounds), planned(2000 * rounds, tokens=8), concurrency=2000)
         assert all(o.failure is None for o in outcomes)
         sizes[rounds] = result.overhead.peak_rss_bytes
     # The first round opens every connection; three times the requests may add no more than the allocator's slack.
