@@ -1,16 +1,17 @@
 """How far two backends give the same answers: greedy tokens, request by request, against the native backend's.
 
-In: a `requests` record and the native record of the same model, precision, workload and repeat. Out: two metrics, or their
-reasons. After the first token that differs the two have different contexts, so that what follows says nothing; only the
-tokens before count.
+In: a record and the native record of the same model, precision, workload and repeat. Out: metrics, or their reasons. After
+the first token that differs the two have different contexts, so that what follows says nothing; only the tokens before
+count.
 """
 
 from pathlib import Path
 
 from harness.collect.outputs import read_outputs
 from harness.collect.values import measured, missing
-from harness.quality import NATIVE
+from harness.quality import NATIVE, change_metrics
 
+VS_NATIVE = "perplexity_vs_native_pct"
 NAMES = ("greedy_agreement_pct", "identical_outputs_pct")
 IS_REFERENCE = "this is the native run that other backends are held against"
 NO_REFERENCE = "no native run of this model, precision and workload in this run to hold against"
@@ -35,6 +36,17 @@ def agreement_metrics(folder: Path, record: dict, reference: dict | None) -> dic
     identical = sum(a == b for a, b in shared)
     values = (100 * same / total, 100 * identical / len(shared))
     return {name: measured(name, value, len(shared)) for name, value in zip(NAMES, values, strict=True)}
+
+
+def quality_agreement(folder: Path, record: dict, reference: dict | None) -> dict[str, dict]:
+    """perplexity_vs_native_pct of a `heldout` record: paired by token with native in the same precision."""
+    reason = NO_REFERENCE if reference is None else IS_REFERENCE if reference["cell_id"] == record["cell_id"] else None
+    if reason is None:
+        change = change_metrics(folder, record, reference)["perplexity_change_pct"]
+        reason = change["reason"]
+    if reason is not None:
+        return {VS_NATIVE: missing(VS_NATIVE, reason)}
+    return {VS_NATIVE: measured(VS_NATIVE, change["value"], change["n"])}
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:

@@ -32,7 +32,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; never raises."""
-    return [*_machine(), *_gpus(), *_libraries(), *_kernel_tools(), *_tools(), *_model()]
+    return [*_machine(), *_gpus(), *_libraries(), *_vllm(), *_kernel_tools(), *_tools(), *_model()]
 
 
 def _machine() -> Iterator[Finding]:
@@ -74,7 +74,6 @@ def _gpus() -> Iterator[Finding]:
 def _libraries() -> Iterator[Finding]:
     needs = {
         "torch": ("problem", "pip install torch"),
-        "vllm": ("missing", "only to compare with vLLM; install it in an environment of its own"),
         "transformers": ("missing", "only for tests; pip install 'transformers>=5.10.4'"),
     }
     for name, (state, advice) in needs.items():
@@ -82,6 +81,19 @@ def _libraries() -> Iterator[Finding]:
             yield Finding(name, "ok", metadata.version(name))
         except metadata.PackageNotFoundError:
             yield Finding(name, state, "not installed", advice)
+
+
+def _vllm() -> Iterator[Finding]:
+    """vLLM lives in an environment of its own; looked at there, without importing it."""
+    from harness.backends.vllm import environment
+    from harness.scenario.backends import VllmBackendSpec
+
+    found, problem = environment.find(VllmBackendSpec(kind="vllm"))
+    if found is None:
+        yield Finding("vllm", "missing", "no environment with it", f"only to compare with vLLM. {problem}")
+    else:
+        versions = found.versions
+        yield Finding("vllm", "ok", f"{versions['vllm']} with torch {versions['torch']}, {found.path or found.python}")
 
 
 def _tools() -> Iterator[Finding]:

@@ -197,7 +197,7 @@ _SERVING = (
         "requests/s",
         "higher",
         "Offered rate of a sweep beyond which throughput no longer follows the load.",
-        "max of rate with steady_request_throughput >= 0.95 * offered_rate",
+        "max of rate with request throughput (steady, where there is a window) >= 0.95 * offered_rate, all lower rates too",
     ),
     Metric(
         "client_cpu_pct",
@@ -272,6 +272,13 @@ _QUALITY = (
         "higher",
         "Share of scored positions where the most likely next token is BF16's.",
         "100 * mean over positions of (argmax p_a == argmax p_b)",
+    ),
+    Metric(
+        "perplexity_vs_native_pct",
+        "%",
+        "none",
+        "Difference of perplexity from the native backend's in the same precision on the same tokens, paired by token.",
+        "100 * (exp(mean(NLL_this - NLL_native)) - 1)",
     ),
     Metric(
         "greedy_agreement_pct",

@@ -93,6 +93,8 @@ def result_line(record: dict) -> str:
     if record["workload"]["kind"] == "heldout":
         return f"perplexity {_show(metrics['perplexity'], '.3f')}{state}"
     rate, ttft = metrics["output_throughput"], metrics["median_ttft_ms"]
+    if rate["value"] is None:
+        return f"not measured: {rate['reason']}{state}"
     return f"{_show(rate, '.1f')} tokens/s, first token {_show(ttft, '.0f')} ms{state}"
 
 

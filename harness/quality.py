@@ -13,6 +13,7 @@ from harness.stats.paired import perplexity_change
 NATIVE = "native"
 """The backend that the others are held against."""
 NO_BASELINE = "no BF16 run of this model in this run to hold against"
+NOT_SCORED = "the text was not scored; the verdict says why"
 NAMES = ("perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct")
 
 
@@ -22,6 +23,8 @@ def change_metrics(folder: Path, record: dict, baseline: dict | None) -> dict[st
         return {name: missing(name, NO_BASELINE) for name in NAMES}
     if baseline["cell_id"] == record["cell_id"]:
         return {name: missing(name, "this is the BF16 run that the others are held against") for name in NAMES}
+    if "token_nll" not in record["samples"]:
+        return {name: missing(name, NOT_SCORED) for name in NAMES}
     try:
         base_nll, base_window = read_token_nll(folder / baseline["samples"]["token_nll"])
         nll, window = read_token_nll(folder / record["samples"]["token_nll"])

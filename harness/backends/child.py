@@ -7,9 +7,11 @@ ends the caller, SIGKILL included, ends the whole group, because the supervisor 
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +22,8 @@ from harness.errors import WorkerError
 from harness.worker import protocol
 
 SUPERVISOR = Path(__file__).with_name("supervise.py")
-TAIL_LINES = 12
+TAIL_LINES = 4
+WAIT_S = 5.0
 NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 """Variables that point into our own environment."""
 
@@ -28,8 +31,17 @@ NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__
 class Child:
     """A supervised process. `log` keeps what it printed; `changes` are variables set for it."""
 
+    @classmethod
+    def in_new_folder(cls, command: list[str], *, log_name: str, changes: dict[str, str]) -> "Child":
+        """A process in a temporary folder of its own, which goes when it ends well."""
+        folder = Path(tempfile.mkdtemp(prefix="harness-"))
+        child = cls(command, log=folder / log_name, changes=changes, cwd=folder)
+        child._folder = folder
+        return child
+
     def __init__(self, command: list[str], *, log: Path, changes: dict[str, str], cwd: Path) -> None:
-        self.log = log
+        self._folder: Path | None = None
+        self.log, self.has_failed = log, False
         inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         watched, self._lifeline = os.pipe()
         with log.open("ab") as output:
@@ -58,38 +70,50 @@ class Child:
         *,
         timeout_s: float,
         on_progress: Callable[[dict], None],
+        on_wait: Callable[[], None] = lambda: None,
         **arguments: Any,
     ) -> Any:
-        """Send a command and wait for its result; WorkerError when the process ends, fails or stays silent."""
+        """Send a command and wait for its result; WorkerError when the process ends, fails or stays silent.
+
+        `on_wait` is called every few seconds of silence: whoever waits for the caller can be told that it lives.
+        """
         try:
             protocol.send(self._process.stdin, {"command": command, **arguments})
         except (BrokenPipeError, OSError):
             raise self.ended(command) from None
         while True:
-            try:
-                message = self._messages.get(timeout=timeout_s)
-            except queue.Empty:
-                self.close()
-                words = f"{command}: nothing heard for {timeout_s:g} s; it was ended{self.tail()}"
-                raise WorkerError("hang", words) from None
+            message = self._next_message(command, timeout_s, on_wait)
             if message is None:
                 raise self.ended(command)
             if message["event"] == "result":
                 return message["result"]
             if message["event"] == "error":
+                self.has_failed = True
                 raise WorkerError(message["kind"], f"{message['message']}{self.tail()}")
             on_progress(message)
 
+    def _next_message(self, command: str, timeout_s: float, on_wait: Callable[[], None]) -> dict | None:
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                return self._messages.get(timeout=min(left, WAIT_S))
+            except queue.Empty:
+                on_wait()
+        self.has_failed = True
+        self.close()
+        raise WorkerError("hang", f"{command}: nothing heard for {timeout_s:g} s; it was ended{self.tail()}")
+
     def ended(self, during: str) -> WorkerError:
         """The error for a process that is gone."""
-        code = self._process.wait()
+        code, self.has_failed = self._process.wait(), True
         self.close()
         return WorkerError("crashed", f"{during}: the process ended with {_shown(code)}{self.tail()}")
 
     def close(self) -> None:
-        """End the process and everything it started."""
-        with contextlib.suppress(OSError):
-            os.close(self._lifeline)
+        """End the process and everything it started; its folder stays where it failed, for the log."""
+        if self._lifeline < 0:
+            return
+        os.close(self._lifeline)
         self._lifeline = -1
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -97,12 +121,15 @@ class Child:
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(BrokenPipeError, OSError, ValueError):
                 stream.close()
+        if self._folder is not None and not self.has_failed:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def tail(self) -> str:
-        """Last lines of the log that say something, for a message."""
+        """The last lines of the log that say something, the very last first, for a message."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.is_file() else []
-        told = [line.rstrip() for line in lines if line.strip() and " DEBUG " not in line][-TAIL_LINES:]
-        return f"; last words ({self.log.name}):\n    " + "\n    ".join(told) if told else ""
+        told = [line.strip() for line in lines if line.strip(" ^~") and " DEBUG " not in line][-TAIL_LINES:]
+        before = f" [before that: {' | '.join(told[:-1])}]" if told[:-1] else ""
+        return f"; its last words: {told[-1]}{before} (whole log: {self.log})" if told else ""
 
     def wait_for(self, event: str, *, timeout_s: float, what: str, tick: Callable[[], None]) -> dict:
         """The message of that name, which the process sends by itself."""
@@ -124,17 +151,21 @@ class Child:
             if not self.is_running:
                 raise self.ended(what)
             if time.monotonic() > deadline:
+                self.has_failed = True
                 self.close()
                 raise WorkerError("hang", f"{what}: not ready after {timeout_s:g} s{self.tail()}")
             tick()
             time.sleep(0.25)
 
     def _read(self) -> None:
-        with contextlib.suppress(ValueError):  # closed while it was read
+        with contextlib.suppress(ValueError), self.log.open("a") as log:  # ValueError: closed while it was read
             for line in self._process.stdout:
                 message = protocol.parse(line)
                 if message is not None:
                     self._messages.put(message)
+                else:  # a server's log, where it logs to its standard output
+                    log.write(line)
+                    log.flush()
         self._messages.put(None)
 
 

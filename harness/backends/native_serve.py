@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from fp4moe.errors import Fp4MoeError
 from harness.backends.native import NativeBackend
 from harness.backends.native_engine import NativeEngine
@@ -58,16 +60,34 @@ def load(source: ModelSource, options: ServeOptions, progress: Callable[[int, in
         )
     except Fp4MoeError as error:
         raise UsageError(f"{source.name} in {options.precision.id}: {error}") from None
+    except torch.OutOfMemoryError as error:
+        raise HarnessError(f"{source.name} in {options.precision.id}: does not fit ({_first_line(error)})") from None
     if not facts["check"]["passed"]:
         raise HarnessError(
             f"{source.name}: its MoE layers disagree with the float64 loop, so it is not served: {facts['check']}"
         )
     config = backend.model.config
-    context = min(options.max_context or config.max_positions, config.max_positions)
-    engine = NativeEngine(backend.model, max_slots=options.max_slots, max_context=context)
+    engine, context = _engine(backend.model, options)
     eos = frozenset(config.eos_token_ids)
     limits = Limits(options.max_slots, options.max_waiting, context, config.vocab_size, eos)
     codec = Codec(Path(source.path)) if source.path else None
     names = {row["op"]: row["chosen"] for row in facts["implementation"]}
     details = {"precision": options.precision.label, "implementation": names, "weights": facts["weights"]}
     return Loaded(engine, codec, limits, details)
+
+
+def _engine(model, options: ServeOptions) -> tuple[NativeEngine, int]:
+    """(engine, its context); the cache of keys and values is reserved here."""
+    limit = model.config.max_positions
+    context = options.max_context or limit
+    if context > limit:
+        raise UsageError(f"--max-context {context}: must be at most {limit}, the positions that this model was made for")
+    try:
+        return NativeEngine(model, max_slots=options.max_slots, max_context=context), context
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        size = f"--max-slots {options.max_slots} x --max-context {context}"
+        raise HarnessError(f"{size}: their keys and values do not fit; lower one ({_first_line(error)})") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

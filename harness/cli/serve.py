@@ -89,6 +89,11 @@ def _precision(weights: str, method: str | None, activations: str) -> Precision:
 
 
 def _torch_device(device: str) -> str:
-    from harness.device import detect
+    """`auto`: the first GPU, else the CPU."""
+    from harness.device import attached_gpus, detect
 
-    return detect().torch_device if device == "auto" else device
+    if device == "auto":
+        return detect().torch_device
+    if device != "cpu" and not (device.partition(":")[0] == "cuda" and attached_gpus()):
+        raise UsageError(f"--device {device}: must be auto, cpu, or cuda:N where a GPU is attached; see `harness doctor`")
+    return device

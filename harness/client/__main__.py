@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import sys
 import traceback
 from dataclasses import asdict
@@ -69,6 +70,8 @@ async def _tell(load: Load, total: int) -> None:
 def main() -> None:
     """Read the job, do it, answer."""
     job = json.loads(sys.stdin.readline())
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a stream is a file descriptor; 1024 is the usual soft limit
     end_with(job["parent"])
     with contextlib.suppress(BrokenPipeError):
         protocol.send(sys.stdout, uvloop.run(run(job)))

@@ -43,32 +43,38 @@ class Answer:
         if not isinstance(event, dict) or "error" in event or event.get("object") == "error":
             self._fail("server_error", payload[:200].decode(errors="replace"))
             return
-        usage = event.get("usage")
-        if usage:
-            self.usage_prompt_tokens = usage.get("prompt_tokens", self.usage_prompt_tokens)
-            self.usage_output_tokens = usage.get("completion_tokens", self.usage_output_tokens)
-        choices = event.get("choices")
-        if choices:
-            self._take(event, choices[0], usage, now_ns)
+        try:
+            self._take(event, now_ns)
+        except (AttributeError, KeyError, TypeError):  # JSON, but not of the API's shape
+            self._fail("bad_json", payload[:200].decode(errors="replace"))
 
-    def _take(self, event: dict, choice: dict, usage: dict | None, now_ns: int) -> None:
+    def _take(self, event: dict, now_ns: int) -> None:
+        usage, choices = event.get("usage"), event.get("choices")
+        if usage:
+            self.usage_prompt_tokens = _count(usage.get("prompt_tokens", self.usage_prompt_tokens))
+            self.usage_output_tokens = _count(usage.get("completion_tokens", self.usage_output_tokens))
+        if not choices:
+            return
+        choice = choices[0]
         if self.model is None:
             self.model = event.get("model")
         text, is_output = _output(choice)
         reason = choice.get("finish_reason")
         if reason is not None:
-            self.finish_reason = reason
-        if not is_output:
-            return
-        self.chunk_times_ns.append(now_ns)
-        self.chunk_tokens.append(self._num_tokens(choice, usage))
+            self.finish_reason = str(reason)
+        if is_output:
+            self.chunk_tokens.append(self._num_tokens(choice, usage))
+            self.chunk_times_ns.append(now_ns)
+            self._keep(event, choice, text)
+
+    def _keep(self, event: dict, choice: dict, text: str) -> None:
         stamp = event.get("stamp_ns")
         if stamp is not None:
-            self.stamps_ns.append(stamp)
-            self.received_ns = event.get("received_ns", self.received_ns)
+            self.stamps_ns.append(_count(stamp))
+            self.received_ns = _count(event.get("received_ns", self.received_ns))
         if self.text is not None:
             self.text.append(text)
-            self.token_ids += choice.get("token_ids") or ()
+            self.token_ids += [_count(token) for token in choice.get("token_ids") or ()]
 
     def _num_tokens(self, choice: dict, usage: dict | None) -> int:
         if usage:
@@ -88,13 +94,24 @@ class Answer:
             self.failure, self.detail = kind, detail
 
 
+def _count(value: int | None) -> int | None:
+    """A count that a server sent; TypeError where it is none."""
+    if value is None or (type(value) is int and 0 <= value < 2**63):
+        return value
+    raise TypeError(f"not a count: {value!r}")
+
+
 def _output(choice: dict) -> tuple[str, bool]:
     """(text, whether the chunk carries output)."""
     text = choice.get("text")
     if text is not None:
+        if type(text) is not str:
+            raise TypeError(f"not a text: {text!r}")
         return text, bool(text) or choice.get("finish_reason") is None or bool(choice.get("token_ids"))
     delta = choice.get("delta") or {}
     text = delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning") or ""
+    if type(text) is not str:
+        raise TypeError(f"not a text: {text!r}")
     if text or delta.get("tool_calls") or choice.get("token_ids"):
         return text, True
     return "", "content" in delta and "role" not in delta and choice.get("finish_reason") is None

@@ -124,7 +124,10 @@ class Connection(asyncio.Protocol):
     @property
     def _is_until_close(self) -> bool:
         """An answer without a length ends with its connection; a stream is whole then if it said [DONE]."""
-        return self.call is not None and self._status != 0 and (self._is_whole or self.call.answer.is_done)
+        if self.call is None or self._status == 0:
+            return False
+        is_stream = self._status == 200 and "text/event-stream" in self._content_type
+        return self._is_whole or not is_stream or self.call.answer.is_done
 
 
 def _seconds(value: bytes) -> float | None:

@@ -6,6 +6,7 @@ not, and is counted beside the figures.
 
 FAILURES = {
     "unreachable": "no connection: is the server up, and is the URL right?",
+    "client_limit": "this machine has no file descriptor or port left for another connection; raise `ulimit -n`, or cap",
     "http_429": "the server refused for load; lower the rate, or raise its limit",
     "wrong_model": "the server does not know the model; see its /v1/models",
     "http_4xx": "the server refused the request",

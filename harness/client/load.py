@@ -5,6 +5,7 @@ requests in flight. Latency counts from `scheduled_ns`, whatever happens in betw
 """
 
 import asyncio
+import errno
 import resource
 from pathlib import Path
 from time import monotonic_ns
@@ -22,6 +23,7 @@ from harness.collect.memory import peak_rss_bytes, rss_bytes
 
 HOPELESS = ("unreachable", "wrong_model", "html_answer", "no_stream", "bad_http", "http_4xx")
 """Failures that sending on cannot cure."""
+OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 START_DELAY_NS = 2_000_000
 SWEEP_S = 0.1
 MAX_PRECONNECTED = 256
@@ -135,7 +137,8 @@ class Load:
         try:
             connection = await self.pool.connect()
         except OSError as error:  # TimeoutError and socket.gaierror are OSErrors too
-            self.ended(call, "unreachable", f"{self.endpoint.url}: {error}")
+            kind = "client_limit" if error.errno in OWN_LIMITS else "unreachable"
+            self.ended(call, kind, f"{self.endpoint.url}: {error}")
             return
         connection.send(call, self.address.request(call.request.body))
 
@@ -161,6 +164,8 @@ class Load:
         outcome = call.outcome(failure, detail, now, endpoint=self.endpoint, is_warmup=self._is_warmup)
         if outcome.failure is not None and self._may_retry(call, outcome):
             return
+        if len(self._calls) >= self._concurrency:  # else no request waits for this slot
+            self._slot_free_ns = now
         self._calls.discard(call)
         self._writer.add(outcome)
         self.num_ended += 1
@@ -169,7 +174,6 @@ class Load:
             self.num_failed += 1
             hopeless = outcome.failure in HOPELESS and self.num_failed == self.num_ended >= self.options.abort_after_failures
             self._next = None if hopeless else self._next
-        self._slot_free_ns = now
         self._pump()
 
     def _may_retry(self, call: Call, outcome) -> bool:
@@ -178,7 +182,7 @@ class Load:
             return False
         wait_s = self.options.retry_wait_s * 2 ** (call.attempts - 1) if call.retry_after_s is None else call.retry_after_s
         call.begin_attempt()
-        self.loop.call_later(wait_s, self._send, call)
+        self.loop.call_later(min(wait_s, self.options.request_timeout_s), self._send, call)
         return True
 
     async def _sweep(self) -> None:

@@ -50,19 +50,24 @@ def run(
         "parent": os.getpid(),
     }
     try:
-        result = _ask(job, options.silence_timeout_s, progress)
+        answer = _ask(job, options.silence_timeout_s, progress)
     finally:
         plan.unlink()
         warmup_plan.unlink()
+    return _result(answer, endpoint, options, outcomes, summary)
+
+
+def _result(answer: dict, endpoint: Endpoint, options: ClientOptions, outcomes: Path, summary: PlanSummary) -> LoadResult:
+    cost = answer["overhead"]
     return LoadResult(
         endpoint=endpoint,
         options=options,
         outcomes_path=outcomes,
         num_planned=summary.num_requests,
-        num_not_sent=summary.num_requests - result["num_ended"],
-        start_ns=result["start_ns"],
-        end_ns=result["end_ns"],
-        overhead=ClientOverhead(**result["overhead"] | {"loop_lag_ms": tuple(result["overhead"]["loop_lag_ms"])}),
+        num_not_sent=summary.num_requests - answer["num_ended"],
+        start_ns=answer["start_ns"],
+        end_ns=answer["end_ns"],
+        overhead=ClientOverhead(**cost | {"loop_lag_ms": tuple(cost["loop_lag_ms"])}),
         is_closed_loop=summary.is_closed_loop,
     )
 

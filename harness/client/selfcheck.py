@@ -22,6 +22,7 @@ from harness.workload.arrivals import arrival_times_s
 MS = 1e6
 PROMPT = tuple(range(32))
 TOKENS = 16
+MIN_REQUESTS = 100  # below it there is no p99
 ARRIVALS, RATE_PER_S = 600, 100.0
 MIN_KS_PVALUE = 0.001
 """A right client fails a test at this level once in a thousand schedules; the schedule here is seeded and passes."""
@@ -69,7 +70,7 @@ def selfcheck(sizes: Sizes, say: Callable[[str], None]) -> list[CheckRow]:
 
 def accuracy(sizes: Sizes) -> list[CheckRow]:
     """Errors of TTFT and ITL a request and a gap, at a load that people measure."""
-    requests = sizes.streams * sizes.rounds
+    requests = max(MIN_REQUESTS, sizes.streams * sizes.rounds)
     mock = MockOptions(ttft_ms=sizes.ttft_ms, itl_ms=sizes.itl_ms)
     _, outcomes = _load(mock, _closed(requests), ClientOptions(concurrency=sizes.streams))
     ttft = summarize([(o.chunk_times_ns[0] - o.stamps_ns[0]) / MS for o in outcomes])

@@ -50,5 +50,8 @@ class Timer:
             self._fd = None
 
     def _expired(self) -> None:
-        os.read(self._fd, 8)
+        try:
+            os.read(self._fd, 8)
+        except BlockingIOError:  # it was set anew between the expiry and this call
+            return
         self._action()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.collect.latency import RequestTimes, Totals
 from harness.collect.slo import slo_metrics, slo_of
 from harness.collect.steady import offered_rate, steady_metrics, window_block
+from harness.collect.values import measured, missing
 from harness.collect.window import find_window
 from harness.scenario.schema import WorkloadSpec
 from harness.workload.bounds import source_block
@@ -38,6 +39,9 @@ def in_process_figures(requests: list[RequestTimes], spec: WorkloadSpec) -> InPr
     num_within = sum(slo is not None and slo.is_met(request) for request in answered)
     metrics = steady_metrics(lambda: answered, window) | slo_metrics(slo, num_within, len(requests), totals)
     metrics["offered_rate"] = offered_rate(None if is_closed else (min(dues), max(dues)), len(dues))
+    failed = 100.0 * (len(requests) - len(answered)) / len(requests)
+    metrics["failed_pct"] = measured("failed_pct", failed, len(requests))
+    metrics["p90_queue_ms"] = missing("p90_queue_ms", "in this process a request waits inside the engine: it is in its TTFT")
     block = {
         "loop": "closed" if is_closed else "open",
         "num_planned": len(requests),

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import gc
 import json
+import resource
 import signal
 
 import uvloop
@@ -41,6 +42,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.parent is not None:
         end_with(arguments.parent)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     uvloop.run(serve(MockOptions(**json.loads(arguments.options))))
 
 

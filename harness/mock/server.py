@@ -6,6 +6,7 @@ Raw asyncio protocol on uvloop. A connection serves one request at a time and is
 import asyncio
 import time
 from collections import deque
+from dataclasses import dataclass
 
 import orjson
 
@@ -18,12 +19,35 @@ STREAM_PATHS = {b"/v1/completions": False, b"/v1/chat/completions": True}
 """Path -> whether it is the chat API."""
 
 
+@dataclass(slots=True)
+class Stats:
+    """What the server saw of its streams, told at /mock/stats: a yardstick for clients that do not read the stamps."""
+
+    num_ended: int = 0
+    num_tokens: int = 0
+    first_received_ns: int = 0
+    last_sent_ns: int = 0
+    ttft_sum_ns: int = 0
+
+    def began(self, received_ns: int, first_token_ns: int) -> None:
+        """A stream sent its first token."""
+        self.first_received_ns = self.first_received_ns or received_ns
+        self.ttft_sum_ns += first_token_ns - received_ns
+
+    def ended(self, num_tokens: int) -> None:
+        """A stream sent its last token."""
+        self.num_ended += 1
+        self.num_tokens += num_tokens
+        self.last_sent_ns = time.monotonic_ns()
+
+
 class Server:
     """What all connections share: options, counters, the queue of requests that wait for a slot."""
 
     def __init__(self, options: MockOptions, loop: asyncio.AbstractEventLoop) -> None:
         self.options, self.loop = options, loop
         self.num_requests = self.num_running = 0
+        self.stats = Stats()
         self.waiting: deque[Stream] = deque()
         self.parts = {chat: answers.event_parts(chat=chat, model=options.model) for chat in (False, True)}
         self.role = answers.role_event(options.model)
@@ -102,6 +126,9 @@ class Connection(asyncio.Protocol):
 
     def _handle(self, path: bytes, body: bytes) -> None:
         options = self.server.options
+        if path == b"/mock/stats":
+            self.transport.write(answers.whole(200, orjson.dumps(self.server.stats)))
+            return
         if path not in STREAM_PATHS:
             models = {"object": "list", "data": [{"id": options.model, "object": "model"}]}
             known = path in (b"/v1/models", b"/health", b"/")

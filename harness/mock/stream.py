@@ -65,15 +65,17 @@ class Stream:
 
     def _write_tokens(self, count: int) -> None:
         before, after = self.server.parts[self.chat]
+        now = time.monotonic_ns()
         words = answers.WORDS if self.fault.split else answers.WORDS[:1]
         text = "".join(words[(self.sent + i) % len(words)] for i in range(count))
         extra = b""
         if self.sent == 0:
             extra += b', "received_ns": %d' % self.received_ns
+            self.server.stats.began(self.received_ns, now)
         self.sent += count
         if self.server.options.usage == "continuous":
             extra += b', "usage": ' + answers.usage_of(self.prompt_tokens, self.sent)
-        self._write(b'%b%b%b%b, "stamp_ns": %d}' % (before, text.encode(), after, extra, time.monotonic_ns()))
+        self._write(b'%b%b%b%b, "stamp_ns": %d}' % (before, text.encode(), after, extra, now))
 
     def _write(self, payload: bytes) -> None:
         self._send(answers.http_chunk(payload))
@@ -98,6 +100,7 @@ class Stream:
         end = self.fault.end
         if end == "hang":
             return
+        self.server.stats.ended(self.sent)
         self.connection.answered()
         self.server.ended()
         if end == "disconnect":

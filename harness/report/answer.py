@@ -68,15 +68,16 @@ def leads(everyone: Sequence[Variant], found: Sequence[Answer]) -> tuple[str, ..
         return (f"Nothing was measured: {who} failed. The first error is {cells[0].error}",)
     groups = list(dict.fromkeys(variant.group for variant in everyone))
     alike: dict[tuple, list[Answer]] = {}
-    sentences = []
+    answered = {a.variant.group[:2] for a in found if a.is_measured}  # by whichever backend
+    sentences: dict[str, None] = {}
     for group in groups:
         best = next((a for a in found if a.variant.group == group and a.is_measured), None)
         if best is not None:
             alike.setdefault((group[1:], best.core), []).append(best)
-        else:
-            sentences.append(f"On {group[0]} only BF16 was measured on {group[1]}: there is no FP4 to set beside it.")
+        elif group[:2] not in answered:
+            sentences[f"On {group[0]} only BF16 was measured on {group[1]}: there is no FP4 to set beside it."] = None
     where = "this machine" if len(groups) == 1 else ""
-    return tuple([_lead(members, where) for members in alike.values()] + sentences)
+    return (*(_lead(members, where) for members in alike.values()), *sentences)
 
 
 def _lead(alike: list[Answer], where: str) -> str:

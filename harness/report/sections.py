@@ -10,7 +10,18 @@ from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
-from harness.report.tables import backends, definitions, detail, experts, kernels, profile, provenance, telemetry, verdicts
+from harness.report.tables import (
+    backends,
+    definitions,
+    detail,
+    experts,
+    kernels,
+    profile,
+    provenance,
+    serving,
+    telemetry,
+    verdicts,
+)
 from harness.report.timeline import Timeline, timelines
 from harness.report.variants import Variant
 
@@ -24,6 +35,10 @@ REFERENCE_INTRO = (
 )
 TELEMETRY_INTRO = (
     "As the devices report them while requests ran. Utilisation says that some kernel ran, not how much of the GPU it used."
+)
+SERVING_INTRO = (
+    "Latency counts from the time at which a request was due, so that a server that stands still is seen. Failed requests "
+    "are in no latency; they are counted, and too many make a cell INVALID."
 )
 MAX_OPEN_TIMELINES = 2
 
@@ -75,10 +90,12 @@ def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list
     usage = "How evenly the router uses its experts, and how often a cache of experts would hit."
     memory = drawn["memory"] + drawn["quality"]
     quality = detail.quality_table(everyone), detail.memory_table(everyone)
+    loads = serving.load_table(cells), serving.sweep_table(cells), serving.client_table(cells)
     routing = experts.usage_table(cells), experts.layers_table(cells), experts.cache_table(cells)
     return [
         _section("memory-quality", "Memory and quality", MEMORY_INTRO, memory, *quality),
         _section("speed", "Speed", speed, drawn["speed"], detail.speed_table(everyone)),
+        _section("serving", "Under load", SERVING_INTRO, drawn["serving"], *loads),
         _profile_section(cells, drawn["profile"]),
         _timeline_section(cells, drawn["timeline"]),
         _section("telemetry", "Power, clocks and utilisation", TELEMETRY_INTRO, [], telemetry.telemetry_table(cells)),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from harness.agreement import agreement_metrics, find_reference
+from harness.agreement import agreement_metrics, find_reference, quality_agreement
 from harness.device import Device
 from harness.errors import InterruptedRunError, NothingMeasuredError
 from harness.plan import Cell
@@ -136,9 +136,9 @@ def _measure_all(work: list, prepared: Prepared, writer: RunWriter, records: lis
                 if record["status"] == "ok" and record["workload"]["kind"] == "heldout":
                     baseline = find_baseline([*records, record], record["model"], record["backend"])
                     record["metrics"] |= change_metrics(writer.folder, record, baseline)
-                elif record["status"] == "ok" and has_several_backends:
-                    reference = find_reference(records, record)
-                    record["metrics"] |= agreement_metrics(writer.folder, record, reference)
+                if record["status"] == "ok" and has_several_backends:
+                    compare = quality_agreement if record["workload"]["kind"] == "heldout" else agreement_metrics
+                    record["metrics"] |= compare(writer.folder, record, find_reference(records, record))
                 writer.append(record)
                 records.append(record)
                 progress.finished(measurement.cell, measurement.repeat, record)

@@ -105,9 +105,14 @@ def _more_for_others(cell: Cell, prepared: Prepared) -> dict:
     slots, context = largest_need(prepared.scenario)
     return {
         "backend": spec.model_dump(mode="json"),
-        "slots": slots,
-        "context": context,
-        "load_timeout_s": prepared.scenario.limits.load_timeout_s,
+        "sizes": {
+            "slots": slots,
+            "context": context,
+            "seed": prepared.scenario.seed,
+            "cpu_threads": prepared.scenario.cpu_threads,
+            "load_timeout_s": prepared.scenario.limits.load_timeout_s,
+            "cell_timeout_s": prepared.scenario.limits.cell_timeout_s,
+        },
         "first_kind": "heldout" if cell.is_quality else "requests",
     }
 

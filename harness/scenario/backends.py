@@ -75,18 +75,28 @@ class OpenAIBackendSpec(_Backend):
 BackendSpec = Annotated[NativeBackendSpec | VllmBackendSpec | OpenAIBackendSpec, Field(discriminator="kind")]
 
 
-def server_problems(backends: list, models: list[str], num_precisions: int) -> list[str]:
-    """What an `openai` backend leaves open: a server has one model in one precision, whatever the scenario lists."""
+def backend_problems(backends: list, models: list[str], precision_ids: list[str]) -> list[str]:
+    """Patterns that fit nothing, and what an `openai` backend leaves open: a server has one model in one precision."""
     problems = []
+    known = ", ".join(precision_ids)
     for backend in backends:
-        if backend.kind != "openai":
-            continue
-        if backend.precision is None and num_precisions > 1:
-            problems.append(f"backends: {backend.name}: needs `precision`, the one of the scenario's that it serves")
-        if backend.for_model is None and len(models) > 1:
-            problems.append(f"backends: {backend.name}: needs `for_model`, the one of {', '.join(models)} that it serves")
-        if backend.for_model is not None and backend.for_model not in models:
-            problems.append(f"backends: {backend.name}: for_model {backend.for_model!r} is none of {', '.join(models)}")
+        patterns = [backend.precision] if backend.kind == "openai" else backend.precisions or []
+        for pattern in filter(None, patterns):
+            if not fnmatch.filter(precision_ids, pattern):
+                problems.append(f"backends: {backend.name}: precision {pattern!r} fits none of {known}")
+        if backend.kind == "openai":
+            problems += _server_problems(backend, models, precision_ids)
+    return problems
+
+
+def _server_problems(backend: OpenAIBackendSpec, models: list[str], precision_ids: list[str]) -> list[str]:
+    problems = []
+    if len(fnmatch.filter(precision_ids, backend.precision or "*")) > 1:
+        problems.append(f"backends: {backend.name}: needs `precision`, the one of {', '.join(precision_ids)} that it serves")
+    if backend.for_model is None and len(models) > 1:
+        problems.append(f"backends: {backend.name}: needs `for_model`, the one of {', '.join(models)} that it serves")
+    if backend.for_model is not None and backend.for_model not in models:
+        problems.append(f"backends: {backend.name}: for_model {backend.for_model!r} is none of {', '.join(models)}")
     return problems
 
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from harness.implementations import NAMES
-from harness.precisions import ACTIVATIONS, METHODS
+from harness.precisions import ACTIVATIONS, METHODS, Precision
 from harness.scenario.arrival import ArrivalSpec
-from harness.scenario.backends import BackendSpec, NativeBackendSpec, server_problems
+from harness.scenario.backends import BackendSpec, NativeBackendSpec, backend_problems
 from harness.scenario.lengths import OutputLength, PromptLength
 from harness.scenario.lengths import bounds as length_bounds
 from harness.scenario.positions import Positions, show_path
@@ -209,8 +209,9 @@ class Scenario(Spec):
         return self
 
     @model_validator(mode="after")
-    def _servers_serve_one(self):
-        problems = server_problems(self.backends, [m.name for m in self.models], len(self.precisions))
+    def _backends_fit(self):
+        precisions = [Precision(p.weights, p.method or METHODS[p.weights][0], p.activations).id for p in self.precisions]
+        problems = backend_problems(self.backends, [m.name for m in self.models], precisions)
         if problems:
             raise ValueError(problems[0])
         return self

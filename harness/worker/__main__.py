@@ -5,29 +5,27 @@ when its parent does, however that ended.
 """
 
 import contextlib
-import ctypes
 import errno
 import os
-import signal
 import sys
 import time
 import traceback
 
 from harness.backends import open_backend
 from harness.errors import HarnessError, ScenarioError, StorageError, WorkerError
+from harness.process import end_with
 from harness.worker import protocol
 
 PROGRESS_INTERVAL_S = 0.2
 """Progress is told this often at most: it runs between engine steps, inside the measured wall time."""
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
     """Serve commands until `exit` or the parent is gone."""
     backend_name, parent = sys.argv[1], int(sys.argv[2])
-    _end_with(parent)
+    end_with(parent)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     # Before torch is imported: packing weights leaves holes in fixed segments, 6 GB of them for Mixtral-8x7B.
@@ -59,14 +57,6 @@ def main() -> None:
             protocol.send(answers, describe(error, backend))
     if hasattr(backend, "close"):
         backend.close()
-
-
-def _end_with(parent: int) -> None:
-    """Have Linux kill this process when its parent ends; elsewhere `progress` and the end of the input notice it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the call
-        os._exit(1)
 
 
 def describe(error: Exception, backend) -> dict:

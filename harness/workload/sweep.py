@@ -9,6 +9,7 @@ rate that met the SLO and the next one that did not is halved (by ratio) `refine
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from harness.collect.values import measured, missing
 from harness.scenario.arrival import SweepArrival
@@ -32,6 +33,12 @@ class Point:
     result: dict
     attains: bool
     keeps_up: bool
+
+    @property
+    def offered_rate(self) -> float:
+        """What the drawn arrivals amount to: a short Poisson schedule differs from its nominal rate."""
+        offered = self.result["metrics"]["offered_rate"]["value"]
+        return self.rate_per_s if offered is None else offered
 
 
 def is_sweep(cell: dict) -> bool:
@@ -98,21 +105,30 @@ def _joined(points: list[Point]) -> dict:
     if met is None:
         metrics["max_slo_rate"] = missing("max_slo_rate", f"no rate met the SLO, from {points[0].rate_per_s:g}/s on", n)
     else:
-        metrics["max_slo_rate"] = measured("max_slo_rate", met.rate_per_s, n)
-    following = [point.rate_per_s for point in points if point.keeps_up]
+        metrics["max_slo_rate"] = measured("max_slo_rate", met.offered_rate, n)
+    following = list(takewhile(lambda point: point.keeps_up, points))
     metrics["knee_rate"] = (
-        measured("knee_rate", max(following), n)
+        measured("knee_rate", following[-1].offered_rate, n)
         if following
-        else missing("knee_rate", "throughput followed the load at no rate", n)
+        else missing("knee_rate", "throughput did not follow the load at the lowest rate", n)
     )
     joined = dict(chosen.result) | {"metrics": metrics, "sweep": [_row(point) for point in points]}
-    joined["samples"] = {
+    joined["samples"] = chosen.result["samples"] | {
         f"{name}@{point.rate_per_s:.4g}": path for point in points for name, path in point.result["samples"].items()
     }
-    if missed is None:
-        message = f"every rate up to {points[-1].rate_per_s:g}/s met the SLO: the limit lies above; raise to_rate_per_s"
+    message = _open_end(points, met, missed)
+    if message:
         joined["verdict"] = _with_warning(joined["verdict"], "sweep_open", message)
     return joined
+
+
+def _open_end(points: list[Point], met: Point | None, missed: Point | None) -> str:
+    """Why the limit was not found between two rates; empty where it was."""
+    if met is None:
+        return f"no rate from {points[0].rate_per_s:g}/s on met the SLO: the limit lies below; lower from_rate_per_s"
+    if missed is None:
+        return f"every rate up to {points[-1].rate_per_s:g}/s met the SLO: the limit lies above; raise to_rate_per_s"
+    return ""
 
 
 def _row(point: Point) -> dict:

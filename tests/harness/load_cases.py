@@ -18,8 +18,8 @@ def planned(count: int, *, tokens: int = 8, rate_per_s: float | None = None) -> 
 
 
 def load(url: str, folder: Path, requests: list[PlannedRequest], *, api="completions", model="mock", warmup=(), **options):
-    """Run a load with short limits; (result, outcomes in order of the request's number)."""
-    limits = {"concurrency": 4, "stall_timeout_s": 0.4, "retry_wait_s": 0.01} | options
+    """Run a load; (result, outcomes in order of the request's number)."""
+    limits = {"concurrency": 4, "stall_timeout_s": 30.0, "retry_wait_s": 0.01} | options
     result = run_load(Endpoint(url, model, api), requests, ClientOptions(**limits), folder=folder, warmup=warmup)
     return result, in_order(result)
 

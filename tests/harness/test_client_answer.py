@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.client.answer import Answer
 
@@ -87,3 +89,36 @@ def test_token_ids_are_kept_with_the_text():
 def test_failures_inside_the_stream(event, kind):
     got = answer(completion("a"), event)
     assert got.failure == kind and got.detail
+
+
+SHAPES = [
+    pytest.param({"choices": [5]}, id="choice-is-a-number"),
+    pytest.param({"choices": {"a": 1}}, id="choices-are-an-object"),
+    pytest.param({"choices": [{"text": 5}]}, id="text-is-a-number"),
+    pytest.param({"choices": [{"delta": []}, 1], "usage": [1]}, id="usage-is-a-list"),
+    pytest.param({"choices": [{"delta": {"content": ["a"]}}]}, id="content-is-a-list"),
+    pytest.param({"choices": [], "usage": {"completion_tokens": "9"}}, id="count-is-a-text"),
+    pytest.param({"choices": [], "usage": {"completion_tokens": -1}}, id="count-is-negative"),
+    pytest.param({"choices": [{"text": "a", "token_ids": ["x"]}]}, id="token-id-is-a-text"),
+    pytest.param({"choices": [{"text": "a", "token_ids": 7}]}, id="token-ids-are-a-number"),
+]
+
+
+@pytest.mark.parametrize("event", SHAPES)
+def test_json_of_another_shape_is_a_failure_of_the_server(event):
+    assert answer(event).failure == "bad_json"
+
+
+KEYS = ["choices", "text", "delta", "content", "usage", "completion_tokens", "token_ids", "logprobs", "tokens", "finish_reason"]
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, database=None)  # a busy machine is no failure
+@given(st.lists(st.dictionaries(st.sampled_from(["choices", "usage", "model", "stamp_ns"]), anything, max_size=3), max_size=4))
+def test_no_answer_of_a_server_breaks_the_client(events):
+    got = answer(*events)
+    assert len(got.chunk_times_ns) == len(got.chunk_tokens) and all(type(count) is int for count in got.chunk_tokens)

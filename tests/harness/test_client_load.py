@@ -1,7 +1,11 @@
 """The client against the bundled mock: every way in which a server can fail is named, counted, and in the verdict."""
 
+import contextlib
+import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -15,6 +19,7 @@ from harness.mock import MockOptions, serve_mock
 from harness.verdict import verdict
 from load_cases import DEAD_URL, load, load_mock, planned
 
+PATHS = os.pathsep.join([".", "kernels", "tests/harness"])
 # Every third of twelve requests misbehaves: 4 of 12, far above the allowed 1 %.
 FAULTS = [
     ("http_429", "http_429"),
@@ -41,7 +46,10 @@ def codes(state: dict) -> list[str]:
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS, ids=[fault for fault, _ in FAULTS])
 def test_fault_is_named_counted_and_invalidates(tmp_path, fault, kind):
-    result, outcomes = load_mock(MockOptions(fault=fault, fault_every=3), tmp_path, planned(12))
+    # Only a request that hangs is to be found silent, however busy this machine is.
+    stall_timeout_s = 1.0 if kind == "stalled" else 30.0
+    mock = MockOptions(fault=fault, fault_every=3)
+    result, outcomes = load_mock(mock, tmp_path, planned(12), stall_timeout_s=stall_timeout_s)
     assert sorted(o.failure or "" for o in outcomes) == [""] * 8 + [kind] * 4
     figures = load_figures(result)
     assert figures.block["failures"][kind]["count"] == 4 and figures.block["num_answered"] == 8
@@ -163,9 +171,15 @@ def test_open_loop_does_not_wait_for_answers(tmp_path):
     assert max(o.sent_ns for o in outcomes) < min(o.chunk_times_ns[0] for o in outcomes)
 
 
+def test_without_a_cap_nothing_queues_and_lateness_is_the_client_s(tmp_path):
+    # Answers come while others are due: an answer must not pass for a slot that became free.
+    _, outcomes = load_mock(MockOptions(), tmp_path, planned(400, tokens=2, rate_per_s=2000.0), concurrency=None)
+    assert all(o.ready_ns == o.scheduled_ns for o in outcomes)
+
+
 def test_a_stall_of_the_server_is_in_the_latency_of_all_that_were_due(tmp_path):
     mock = MockOptions(freeze_after_requests=10, freeze_s=1.0)
-    _, outcomes = load_mock(mock, tmp_path, planned(60, tokens=2, rate_per_s=40.0), concurrency=None, stall_timeout_s=5.0)
+    _, outcomes = load_mock(mock, tmp_path, planned(60, tokens=2, rate_per_s=40.0), concurrency=None)
     waits = [(o.chunk_times_ns[0] - o.scheduled_ns) / 1e9 for o in outcomes]
     # 40 requests are due in the second of standing still; those due in its first half wait more than half of it.
     assert max(waits) >= 0.9 and 17 <= sum(wait > 0.5 for wait in waits) <= 23
@@ -218,3 +232,53 @@ def test_the_client_imports_nothing_heavy():
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]" and time.monotonic() - began < 10
+
+
+def test_a_machine_that_runs_out_of_descriptors_is_named(tmp_path):
+    code = f"""
+import resource
+from collections import Counter
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+from harness.mock import MockOptions
+from load_cases import load_mock, planned
+_, outcomes = load_mock(MockOptions(ttft_ms=200), Path({str(tmp_path)!r}), planned(60), concurrency=60)
+print(sorted(Counter(o.failure for o in outcomes), key=str))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": PATHS})
+    assert "client_limit" in done.stdout, done.stderr
+
+
+def test_an_answer_that_ends_with_its_connection(tmp_path):
+    stream = b'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {"choices": [{"text": "a"}]}\n\n'
+    answers = {
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\n\r\noverloaded": "http_5xx",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n<html>hello</html>": "html_answer",
+        stream: "disconnected",
+        stream + b"data: [DONE]\n\n": None,
+        b"SSH-2.0-OpenSSH_9.6\r\n": "bad_http",
+    }
+    for number, (data, failure) in enumerate(answers.items()):
+        with one_answer(data) as url:
+            _, outcomes = load(url, tmp_path / str(number), planned(1))
+        assert outcomes[0].failure == failure, (data, outcomes[0])
+
+
+@contextlib.contextmanager
+def one_answer(data: bytes):
+    """A server that sends the same bytes to everyone and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer(connection) -> None:
+            with connection, contextlib.suppress(OSError):
+                if connection.recv(65536):
+                    connection.sendall(data)
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)

@@ -20,6 +20,7 @@ QUALITY = [
     "mean_kl_nats",
     "top1_agreement_pct",
     "num_scored_tokens",
+    "perplexity_vs_native_pct",
 ]
 CHANGE = ["perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct"]
 WEIGHT_CAUSES = [
@@ -104,7 +105,9 @@ def test_direction_by_family():
     assert {METRICS[name].direction for name in [*THROUGHPUT, *GOOD, *AGREEMENT, "top1_agreement_pct"]} == {"higher"}
     lower = [*LATENCY, *MEMORY, *SERVING, *CLIENT, "perplexity", "bits_per_byte", "mean_nll_nats", "mean_kl_nats", CHANGE[0]]
     assert {METRICS[name].direction for name in lower} == {"lower"}
-    assert {METRICS[name].direction for name in [*CHANGE[1:], "num_scored_tokens", "offered_rate"]} == {"none"}
+    assert {
+        METRICS[name].direction for name in [*CHANGE[1:], "num_scored_tokens", "offered_rate", "perplexity_vs_native_pct"]
+    } == {"none"}
 
 
 def test_weight_bytes_is_the_sum_of_its_causes():

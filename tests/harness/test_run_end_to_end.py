@@ -32,11 +32,17 @@ MEMORY = [
 SPEED = [f"{name}_throughput" for name in ("prefill", "decode", "output", "total_token", "request")]
 CHANGE = ["perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct"]
 QUALITY = ["perplexity", "bits_per_byte", "mean_nll_nats", "num_scored_tokens", "mean_kl_nats", "top1_agreement_pct"]
-REQUEST_METRICS = {*LATENCIES, *MEMORY, *SPEED, "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes"}
+# What a served load would have as well, from the steady window and the schedule.
+SERVING = [name for name in METRICS if name.startswith("steady_")] + ["offered_rate"]
+GOODPUT = ["slo_attainment_pct", "request_goodput", "output_goodput"]
+REQUEST_METRICS = {
+    *LATENCIES, *MEMORY, *SPEED, *SERVING, *GOODPUT, "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes",
+}  # fmt: skip
 HELDOUT_METRICS = {*QUALITY, *CHANGE, *MEMORY, "process_peak_rss_bytes"}
 RECORD_KEYS = {
     "schema_version", "cell_id", "model", "backend", "precision", "workload", "target", "repeat", "status", "error",
     "started_utc", "duration_s", "verdict", "implementation", "check", "weights", "metrics", "experts", "samples",
+    "engine", "load", "sweep",
 }  # fmt: skip
 LAYER_KEYS = {"layer", "histogram", "max_over_mean", "cv", "gini", "entropy_bits", "active_per_step", "top2_share"}
 

@@ -47,13 +47,15 @@ def test_highest_rate_and_knee():
     assert result["metrics"]["knee_rate"]["value"] == pytest.approx(16.0)
     assert result["metrics"]["offered_rate"]["value"] == found
     assert [row["rate_per_s"] for row in result["sweep"]] == sorted(row["rate_per_s"] for row in result["sweep"])
-    assert len(result["samples"]) == 10 and len({stem for _, stem in asked}) == 10
+    assert len(result["samples"]) == 11 and result["samples"]["requests"].endswith(f"rate{found:.4g}.parquet")
+    assert len({stem for _, stem in asked}) == 10
 
 
 def test_no_rate_meets_the_slo():
     result = measure_sweep(cell(), server(slo_rate=0.5)[0])
     metric = result["metrics"]["max_slo_rate"]
     assert metric["value"] is None and "no rate met the SLO, from 1/s on" in metric["reason"]
+    assert "lower from_rate_per_s" in result["verdict"]["reasons"][0]["message"] and result["verdict"]["state"] == "WARN"
 
 
 def test_every_rate_meets_the_slo():

@@ -1,6 +1,9 @@
 """Mistakes in a workload are named at the line of the file, with the rule."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from harness.errors import ScenarioError
 from harness.scenario import load_scenario
@@ -51,3 +54,12 @@ def test_paths_of_traces_are_relative_to_the_scenario(tmp_path):
     data["workloads"][0] = workload
     scenario = load_scenario(write_scenario(tmp_path, data))
     assert scenario.workloads[0].source.path == str(tmp_path / "t.csv")
+
+
+def test_examples_of_the_documentation_load(tmp_path):
+    text = Path("docs/serving_client.md").read_text(encoding="utf-8")
+    blocks = [part.split("```")[0] for part in text.split("```yaml\n")[1:]]
+    data = scenario_data() | {"workloads": yaml.safe_load(blocks[0])}
+    assert len(blocks) == 1
+    (tmp_path / "traces").symlink_to(Path("scenarios/traces").resolve())
+    assert [w.name for w in load_scenario(write_scenario(tmp_path, data)).workloads] == ["replay", "limit"]

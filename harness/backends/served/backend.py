@@ -8,6 +8,7 @@ the run: its requests fail one by one, are counted, and make the record INVALID 
 import tempfile
 from pathlib import Path
 
+import torch
 from pydantic import TypeAdapter
 
 from fp4moe.errors import CheckpointError, FormatError
@@ -36,11 +37,7 @@ from harness.workload.requests import plan_requests, warmup_requests
 from harness.workload.sweep import is_sweep, measure_sweep
 from harness.workload.tokenizer import codec_of
 
-PROBE_TEXT = (
-    "When the committee met again in the afternoon, nobody mentioned the 37 unanswered letters; instead they talked about "
-    "rain, bridges and the price of wool. \u00c9lise, who had travelled 1,204 miles to be heard, waited by the window until "
-    "it grew dark."
-)
+PROBE_TEXT = "\u00c9lise had travelled 1,204 miles; nobody mentioned it."
 """Words, numbers, marks and a letter beyond ASCII: two tokenizers hardly ever cut it into the same number of tokens."""
 
 
@@ -59,21 +56,19 @@ class ServedBackend:
         """Whether the fault lies in what the user gave."""
         return isinstance(error, CheckpointError | FormatError)
 
-    def load(
-        self, *, backend, source, precision, torch_device, seed, cpu_threads, slots, context, load_timeout_s, progress,
-        implementation=None, **_,
-    ) -> dict:  # fmt: skip
+    def load(self, *, backend, source, precision, torch_device, sizes, progress, implementation=None, **_) -> dict:
         """Start or find the server, ask what it is, hold its tokenizer against ours."""
         self.spec, self.source = TypeAdapter(BackendSpec).validate_python(backend), ModelSource(**source)
-        longest = min(context + 1, self.source.max_positions)
-        sizes = Sizes(max(1, slots), longest, seed, cpu_threads, load_timeout_s)
+        sizes = Sizes.of(sizes, self.source.max_positions)
+        torch.set_num_threads(sizes.cpu_threads)  # of this process, which exports weights for vLLM and hashes them
         question = launch.Question(self.source, Precision(**precision), torch_device, sizes, implementation)
         self.launched = launch.launch(self.spec, question, lambda: progress(0, 1, "starting the server"))
         try:
             self.identity = identify(self.launched.server, self.launched.model)
-            self._problems = self._tokenizer_reasons()
         except HttpProblem as problem:
             self._problems = [Reason(problem.kind, str(problem), invalidates=True)]
+        else:
+            self._problems = self._tokenizer_reasons()
         return describe.loaded(self.spec, self.launched, self.identity)
 
     def measure(self, *, cell, folder, seed, progress) -> dict:
@@ -148,10 +143,14 @@ class ServedBackend:
         return sampling | own
 
     def _tokenizer_reasons(self) -> list[Reason]:
+        """A server of ours has the checkpoint's own tokenizer; a chat is sent as text and needs none."""
         encode, _ = codec_of(self.source.path)
-        if encode is None or self.spec.kind == "native" or getattr(self.spec, "api", "completions") == "chat":
+        if encode is None or self.spec.kind != "openai" or self.spec.api == "chat":
             return []
-        problem = tokenizer_problem(self.launched.server, self._model, PROBE_TEXT, encode(PROBE_TEXT))
+        try:
+            problem = tokenizer_problem(self.launched.server, self._model, PROBE_TEXT, encode(PROBE_TEXT))
+        except HttpProblem as error:
+            return [Reason("tokenizer_unchecked", f"the server did not answer a short text: {error}", invalidates=False)]
         return [Reason("tokenizer_mismatch", problem, invalidates=True)] if problem else []
 
 

@@ -7,7 +7,6 @@ a server prints is kept in a log; when it ends before it is ready, its last line
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def _native(spec: NativeBackendSpec, question: Question, tick: Tick) -> Launched
     command = [sys.executable, "-m", "harness", "serve", source.path or source.name, *words, *random, *forced, "--json"]
     paths = os.pathsep.join(str(Path(path or ".").absolute()) for path in sys.path)
     child = _child(command, {"PYTHONPATH": paths})
-    ready = child.wait_for("ready", timeout_s=sizes.timeout_s, what="harness serve", tick=tick)
+    ready = child.wait_for("ready", timeout_s=sizes.load_timeout_s, what="harness serve", tick=tick)
     return Launched(server_of(ready["url"]), source.name, child)
 
 
@@ -78,11 +77,12 @@ def _vllm(spec: VllmBackendSpec, question: Question, tick: Tick) -> Launched:
     source, sizes, on_cpu = question.source, question.sizes, question.torch_device == "cpu"
     weights = prepare(source, question.precision, layout_of(question.precision, spec), lambda done, total: tick())
     args, port = engine_args(spec, weights, sizes, on_cpu=on_cpu), _free_port()
+    args.pop("disable_log_stats", None)  # a server runs with them by default, and tells its KV cache through them
     own = {"host": "127.0.0.1", "port": port, "served_model_name": source.name}
     command = [found.python, "-P", "-m", *_server_module(found, weights.folder), *flags(args | own)]
     child = _child(command, variables(spec, found, sizes, on_cpu=on_cpu))
     server = server_of(f"http://127.0.0.1:{port}")
-    child.wait_until(lambda: _is_healthy(server), timeout_s=sizes.timeout_s, what="vllm serve", tick=tick)
+    child.wait_until(lambda: _is_healthy(server), timeout_s=sizes.load_timeout_s, what="vllm serve", tick=tick)
     return Launched(server, source.name, child, weights, args)
 
 
@@ -116,8 +116,7 @@ def flags(args: dict) -> list[str]:
 
 
 def _child(command: list[str], changes: dict[str, str]) -> Child:
-    work = Path(tempfile.mkdtemp(prefix="harness-serve-"))
-    return Child(command, log=work / "server.log", changes=changes, cwd=work)
+    return Child.in_new_folder(command, log_name="server.log", changes=changes)
 
 
 def _is_healthy(server: Server) -> bool:

@@ -6,16 +6,18 @@ is another one than the engine whose speed is taken: returning them costs time i
 
 from pathlib import Path
 
+import torch
+
 from fp4moe.errors import CheckpointError, FormatError
 from fp4moe.precision import Precision
 from harness.backends.native_checks import read_config, read_text
 from harness.backends.vllm import environment, quality, speed
 from harness.backends.vllm.decided import engine_block, implementation_rows
-from harness.backends.vllm.engine import Engine, Sizes
+from harness.backends.vllm.engine import NOT_ASKED, Engine, Launch, Sizes
 from harness.backends.vllm.facts import layout_of
 from harness.backends.vllm.memory import memory_metrics
 from harness.backends.vllm.stored import StoredModel
-from harness.backends.vllm.weights import VllmWeights, prepare
+from harness.backends.vllm.weights import prepare
 from harness.errors import WorkerError
 from harness.models import ModelSource
 from harness.scenario.backends import VllmBackendSpec
@@ -30,9 +32,7 @@ class VllmBackend:
         self.sizes: Sizes | None = None
         self.on_cpu = True
         self._engine: Engine | None = None
-        self._spec: VllmBackendSpec | None = None
-        self._found: environment.VllmEnvironment | None = None
-        self._weights: VllmWeights | None = None
+        self._launch: Launch | None = None
         self._precision: Precision | None = None
         self._text: tuple | None = None
 
@@ -40,38 +40,23 @@ class VllmBackend:
         """Whether the fault lies in what the user gave."""
         return isinstance(error, CheckpointError | FormatError)
 
-    def load(
-        self,
-        *,
-        backend,
-        source,
-        precision,
-        torch_device,
-        seed,
-        cpu_threads,
-        slots,
-        context,
-        load_timeout_s,
-        first_kind,
-        progress,
-        **_,
-    ) -> dict:
+    def load(self, *, backend, source, precision, torch_device, sizes, first_kind, progress, **_) -> dict:
         """Write the weights that vLLM will load, start it, and say what it decided."""
-        self._spec, self.source = VllmBackendSpec.model_validate(backend), ModelSource(**source)
+        spec, self.source = VllmBackendSpec.model_validate(backend), ModelSource(**source)
         self._precision, self.on_cpu = Precision(**precision), torch_device == "cpu"
-        # A window of the held-out text is scored with one token generated after it.
-        longest = min(context + 1, self.source.max_positions)
-        self.sizes = Sizes(max(1, slots), longest, seed, cpu_threads, load_timeout_s)
-        self._found, missing = environment.find(self._spec)
-        if self._found is None:
+        self.sizes = Sizes.of(sizes, self.source.max_positions)
+        torch.set_num_threads(self.sizes.cpu_threads)  # of this process, which exports weights and hashes them
+        found, missing = environment.find(spec)
+        if found is None:
             raise WorkerError("no_vllm", missing)
-        layout = layout_of(self._precision, self._spec)
-        self._weights = prepare(self.source, self._precision, layout, lambda done, total: progress(done, total, "exporting"))
+        layout = layout_of(self._precision, spec)
+        weights = prepare(self.source, self._precision, layout, lambda done, total: progress(done, total, "exporting"))
+        self._launch = Launch(found, spec, weights, self.sizes, self.on_cpu)
         engine = self._engine_for(first_kind, progress)
         return {
             "implementation": implementation_rows(engine.decisions, engine.described["layers"]),
             "check": None,
-            "weights": self._weights.block(self.source.weights),
+            "weights": weights.block(self.source.weights),
             "engine": engine_block(engine.decisions, engine.described, engine.args),
         }
 
@@ -106,19 +91,12 @@ class VllmBackend:
 
     def _engine_for(self, kind: str, progress) -> Engine:
         """The engine at hand where it fits, else a new one: with routing for quality, without for speed."""
-        wants_routing = self._spec.routing and kind == "heldout"
+        wants_routing = self._launch.spec.routing and kind == "heldout"
         if self._engine is not None:
-            has_routing = self._engine.described["routing_refused"] is None
-            if has_routing == wants_routing or (wants_routing and self._engine.described["routing_refused"] != "not asked for"):
+            refused = self._engine.described["routing_refused"]
+            is_without_for_good = refused not in (None, NOT_ASKED)
+            if is_without_for_good or (refused is None) == wants_routing:
                 return self._engine
             self.close()
-        self._engine = Engine.start(
-            self._found,
-            self._spec,
-            self._weights,
-            self.sizes,
-            on_cpu=self.on_cpu,
-            wants_routing=wants_routing,
-            progress=progress,
-        )
+        self._engine = Engine.start(self._launch, wants_routing=wants_routing, progress=progress)
         return self._engine

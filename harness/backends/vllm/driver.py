@@ -34,19 +34,14 @@ class Driver:
             self._told_s = time.monotonic()
             self.send({"event": "progress", "done": done, "total": total, "what": what})
 
-    def load(self, *, model: str, engine_args: dict, wants_routing: bool) -> dict:
-        """Start the engine; where routing cannot be had, start it without and say why."""
+    def load(self, *, model: str, engine_args: dict) -> dict:
+        """Start the engine and say what it is."""
+        from vllm import LLM
+
         started = time.perf_counter()
-        refused = None if wants_routing else "not asked for"
-        if wants_routing:
-            try:
-                self._llm = _start(model, engine_args | {"enable_return_routed_experts": True})
-            except (TypeError, ValueError, NotImplementedError, AssertionError) as error:
-                refused = _first_line(error)
-        if self._llm is None:
-            self._llm = _start(model, engine_args)
+        self._llm = LLM(model, **engine_args)
         logging.getLogger("vllm").setLevel(logging.INFO)  # what was decided is logged by now; steps are not to be slowed
-        return _described(self._llm) | {"load_s": time.perf_counter() - started, "routing_refused": refused}
+        return _described(self._llm) | {"load_s": time.perf_counter() - started}
 
     def score(self, *, windows: list[list[int]]) -> dict:
         """For each window: NLL and likeliest token at every place after the first; routed experts where they come."""
@@ -150,12 +145,6 @@ class _Load:
         self._steps.append((phase, start_ns, end_ns, prompts if phase == "prefill" else tokens, served))
 
 
-def _start(model: str, engine_args: dict):
-    from vllm import LLM
-
-    return LLM(model, **engine_args)
-
-
 def _described(llm) -> dict:
     """What the engine says of itself; a thing that this version does not tell is None with its reason."""
     import torch
@@ -208,9 +197,9 @@ def _layers(model) -> dict[str, list[str]]:
 
 
 def _packed(completion, num_tokens: int) -> dict | None:
-    """Routed experts of the first `num_tokens` tokens as base64 of uint8 [tokens, layers, k]."""
+    """Routed experts of the first `num_tokens` tokens as base64 of uint8 [tokens, layers, k]; None where some are missing."""
     routed = getattr(completion, "routed_experts", None)
-    if routed is None or len(routed) < num_tokens:
+    if routed is None or len(routed) < num_tokens or bool((routed[:num_tokens] < 0).any()):
         return None
     ids = routed[:num_tokens].astype("uint8")
     return {"shape": list(ids.shape), "data": base64.b64encode(ids.tobytes()).decode()}

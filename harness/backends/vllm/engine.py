@@ -4,7 +4,6 @@ In: environment, spec, weights, sizes. Out: `Engine`, with `ask` and the facts o
 a log file, from which its decisions are read.
 """
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,12 @@ from harness.backends.child import Child
 from harness.backends.vllm.environment import VllmEnvironment
 from harness.backends.vllm.log import Decisions, read_log
 from harness.backends.vllm.weights import VllmWeights
+from harness.errors import WorkerError
 from harness.scenario.backends import VllmBackendSpec
 
 DRIVER = Path(__file__).with_name("driver.py")
 CPU_KV_CACHE_GIB = "1"
+NOT_ASKED = "not asked for: it costs time in every step"
 Progress = Callable[[int, int, str], None]
 
 
@@ -28,8 +29,15 @@ class Sizes:
     context: int
     seed: int
     cpu_threads: int
-    timeout_s: float
-    """Seconds without a sign of life: of the load, then of each command."""
+    load_timeout_s: float
+    cell_timeout_s: float
+    """Seconds without a sign of life."""
+
+    @classmethod
+    def of(cls, told: dict, max_positions: int) -> "Sizes":
+        """From harness.run.group's words. A window of the held-out text is scored with one token generated after it."""
+        context = min(told["context"] + 1, max_positions)
+        return cls(**told | {"slots": max(1, told["slots"]), "context": context})
 
 
 def engine_args(spec: VllmBackendSpec, weights: VllmWeights, sizes: Sizes, *, on_cpu: bool) -> dict:
@@ -57,6 +65,17 @@ def variables(spec: VllmBackendSpec, found: VllmEnvironment, sizes: Sizes, *, on
     return found.variables() | (threads if on_cpu else {}) | spec.env
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything that stays the same between the engines of one (model, precision)."""
+
+    found: VllmEnvironment
+    spec: VllmBackendSpec
+    weights: VllmWeights
+    sizes: Sizes
+    on_cpu: bool
+
+
 class Engine:
     """A loaded engine. `close` ends it and all it started."""
 
@@ -65,33 +84,42 @@ class Engine:
         self.described, self.decisions, self.args = described, decisions, args
 
     @classmethod
-    def start(
-        cls,
-        found: VllmEnvironment,
-        spec: VllmBackendSpec,
-        weights: VllmWeights,
-        sizes: Sizes,
-        *,
-        on_cpu: bool,
-        wants_routing: bool,
-        progress: Progress,
-    ) -> "Engine":
-        """Start a process and load; WorkerError with the log's last lines when that fails."""
-        work = Path(tempfile.mkdtemp(prefix="harness-vllm-"))
+    def start(cls, launch: Launch, *, wants_routing: bool, progress: Progress) -> "Engine":
+        """Start a process and load; WorkerError with the log's last lines when that fails.
+
+        Where an engine that returns routed experts does not start, one without is, and `routing_refused` says why: some
+        versions and devices cannot, and each says so in its own way.
+        """
+        refused = None if wants_routing else NOT_ASKED
+        if wants_routing:
+            try:
+                return cls._load(launch, {"enable_return_routed_experts": True}, None, progress)
+            except WorkerError as error:
+                refused = str(error).split("; its last words")[0]
+        return cls._load(launch, {}, refused, progress)
+
+    @classmethod
+    def _load(cls, launch: Launch, more: dict, refused: str | None, progress: Progress) -> "Engine":
+        spec, sizes = launch.spec, launch.sizes
         # Offline, one process is enough, and its model can be looked into; DEBUG tells why candidates were passed over.
-        more = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "DEBUG"}
-        changes = more | variables(spec, found, sizes, on_cpu=on_cpu)
-        child = Child([found.python, "-P", str(DRIVER)], log=work / "vllm.log", changes=changes, cwd=work)
-        args = engine_args(spec, weights, sizes, on_cpu=on_cpu) | {"skip_tokenizer_init": True}
-        described = child.ask(
-            "load",
-            timeout_s=sizes.timeout_s,
-            on_progress=lambda message: progress(message["done"], message["total"], "loading vLLM"),
-            model=str(weights.folder),
-            engine_args=args,
-            wants_routing=wants_routing,
-        )
-        return cls(child, described, read_log(child.log.read_text(errors="replace")), args)
+        own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "DEBUG"}
+        changes = own | variables(spec, launch.found, sizes, on_cpu=launch.on_cpu)
+        child = Child.in_new_folder([launch.found.python, "-P", str(DRIVER)], log_name="vllm.log", changes=changes)
+        args = engine_args(spec, launch.weights, sizes, on_cpu=launch.on_cpu) | {"skip_tokenizer_init": True} | more
+        try:
+            described = child.ask(
+                "load",
+                timeout_s=sizes.load_timeout_s,
+                on_progress=lambda message: progress(message["done"], message["total"], "loading"),
+                on_wait=lambda: progress(0, 1, "loading"),
+                model=str(launch.weights.folder),
+                engine_args=args,
+            )
+        except WorkerError:
+            child.close()
+            raise
+        decisions = read_log(child.log.read_text(errors="replace"))
+        return cls(child, described | {"routing_refused": refused}, decisions, args)
 
     def ask(self, command: str, *, timeout_s: float, progress: Progress, **arguments):
         """Send a command to the driver and wait for its result."""
@@ -99,6 +127,7 @@ class Engine:
             command,
             timeout_s=timeout_s,
             on_progress=lambda message: progress(message["done"], message["total"], message["what"]),
+            on_wait=lambda: progress(0, 1, command),
             **arguments,
         )
 

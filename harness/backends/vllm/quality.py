@@ -30,7 +30,7 @@ def measure(backend, engine: Engine, *, cell: dict, folder: Path, progress) -> d
     """The one repeat of a `heldout` cell."""
     spec = QualitySpec.model_validate(cell["workload"])
     windows = heldout_windows(backend, spec)
-    answer = engine.ask("score", timeout_s=backend.sizes.timeout_s, progress=progress, windows=windows.tokens.tolist())
+    answer = engine.ask("score", timeout_s=backend.sizes.cell_timeout_s, progress=progress, windows=windows.tokens.tolist())
     nll, top1 = np.asarray(answer["nll_nats"], np.float32), np.asarray(answer["top1"])
     metrics = quality_metrics(nll, windows) | divergence(top1, folder / "scratch" / cell["model"])
     writer, stem = RunWriter(folder), cell["stem"]

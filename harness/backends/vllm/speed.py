@@ -92,7 +92,7 @@ def _ask(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSpec, seed
     ]
     return engine.ask(
         "run",
-        timeout_s=backend.sizes.timeout_s,
+        timeout_s=backend.sizes.cell_timeout_s,
         progress=progress,
         requests=rows,
         sampling={"temperature": spec.sampling.temperature, "top_p": spec.sampling.top_p},

@@ -6,6 +6,7 @@ speed as a ratio, perplexity as a change paired by token, greedy answers by the 
 
 from collections.abc import Sequence
 
+from harness.agreement import VS_NATIVE
 from harness.quality import NATIVE
 from harness.report.cells import REFERENCE_SPEED, MeasuredCell, Number
 from harness.report.grid import Entry, Footnotes, Group, Table, table
@@ -31,8 +32,8 @@ def backends_table(everyone: Sequence[Variant]) -> Table | None:
     filled = [Group(label, tuple(_row(found, names, notes) for found in rows.values())) for label, rows in groups.items()]
     return table(
         "The same requests and the same text through each backend. Below a speed: median time to first token, the ratio to "
-        "native, and greedy agreement (tokens before the first that differs from native's). Below a perplexity: its change "
-        "against native BF16 on the same tokens. Weights: hash of codes and scales; the same hash is the same weights.",
+        "native, and greedy agreement (tokens before the first that differs from native's). Below a perplexity: its difference "
+        "from native's in the same precision, paired by token. The same hash of codes and scales is the same weights.",
         ("Weights × activations", "Workload", *names),
         filled,
         notes,
@@ -61,12 +62,12 @@ def _entry(cell: MeasuredCell, native: MeasuredCell | None, notes: Footnotes) ->
 
 
 def _quality_entry(cell: MeasuredCell, notes: Footnotes) -> Entry:
-    perplexity, change = cell.number("perplexity"), cell.number("perplexity_change_pct")
+    perplexity, change = cell.number("perplexity"), cell.number(VS_NATIVE)
     if perplexity.median is None:
         return notes.dash(perplexity.reason)
     weights = (cell.first.get("weights") or {}).get("sha256")
     parts = [
-        "" if change.median is None else f"{signed(change.median, 2)} %",
+        "" if change.median is None else f"{signed(change.median, 2)} % against native",
         _shown("top-1", cell.number("top1_agreement_pct")),
         f"weights {weights[:SHA_SHOWN]}" if weights else "",
         _state(cell),
