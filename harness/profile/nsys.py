@@ -24,6 +24,7 @@ from harness.profile.tools import Nsys
 QUIET = ("--sample=none", "--cpuctxsw=none")
 POLL_S = 0.05
 IMPORT_TIMEOUT_S = 300.0
+LEFT = ("nsys.nsys-rep", "nsys.qdstrm", "nsys.sqlite")
 TAIL_CHARS = 300
 MARK = "HARNESS_PROFILE_MARK"
 
@@ -126,6 +127,8 @@ def profile_command(nsys: Nsys, report: Path, command: list[str], *, with_cuda: 
 def collect(nsys: Nsys, command: list[str], folder: Path, *, timeout_s: float, with_cuda: bool) -> Path:
     """Profile `command`; the sqlite export. The command's own exit code is nsys's, and is checked by what it left."""
     report, log = folder / "nsys", folder / "nsys.log"
+    for name in LEFT:
+        (folder / name).unlink(missing_ok=True)  # an older report would be taken for this one's
     full = profile_command(nsys, report, command, with_cuda=with_cuda)
     ended = run_bounded(full, log=log, timeout_s=timeout_s, what="nsys profile")
     if ended.code < 0:
