@@ -20,6 +20,7 @@ from fp4moe.runtime import (
     predict_memory_bytes,
 )
 from harness.backends import native_profile, native_quality, native_speed
+from harness.backends.device_memory import device_memory
 from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
 from harness.backends.selection import Place, choice_row, choices, implementation_for, peer_row
 from harness.collect.memory import peak_rss_bytes
@@ -161,4 +162,4 @@ class NativeBackend:
         else:
             reason = "on a GPU the device's memory is what counts; host memory is not reported"
             metrics["process_peak_rss_bytes"] = missing("process_peak_rss_bytes", reason)
-        return metrics
+        return metrics | device_memory(self.model.device)

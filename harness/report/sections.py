@@ -10,7 +10,7 @@ from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
-from harness.report.tables import definitions, detail, experts, kernels, profile, provenance, telemetry, verdicts
+from harness.report.tables import definitions, detail, experts, kernels, ledger, profile, provenance, telemetry, verdicts
 from harness.report.timeline import Timeline, timelines
 from harness.report.variants import Variant
 
@@ -60,7 +60,7 @@ def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list
     speed = REFERENCE_INTRO if is_reference else "Output tokens a second, time to first token, latency."
     usage = "How evenly the router uses its experts, and how often a cache of experts would hit."
     memory = drawn["memory"] + drawn["quality"]
-    quality = detail.quality_table(everyone), detail.memory_table(everyone)
+    quality = detail.quality_table(everyone), detail.memory_table(everyone), ledger.ledger_table(cells)
     routing = experts.usage_table(cells), experts.layers_table(cells), experts.cache_table(cells)
     return [
         _section("memory-quality", "Memory and quality", MEMORY_INTRO, memory, *quality),

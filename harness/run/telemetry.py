@@ -7,6 +7,7 @@ requests: from the first submission to the last token, as the request samples te
 
 from pathlib import Path
 
+from harness.collect.values import measured, missing
 from harness.device import num_cores
 from harness.record.write import RunWriter
 from harness.run.prepare import Prepared
@@ -38,10 +39,22 @@ def add_telemetry(
     if window is None:
         return
     result["metrics"] |= telemetry_metrics(telemetry, window)
+    result["metrics"]["outside_allocator_bytes"] = outside_allocator(result["metrics"])
     reasons = judge_telemetry(telemetry, window, on_gpu=prepared.device.is_gpu)
     if never_waits and not prepared.device.is_gpu and prepared.scenario.cpu_threads == 1:
         reasons += judge_host(telemetry, window, threads=1, num_cores=num_cores())
     result["verdict"] = add_reasons(result["verdict"], reasons)
+
+
+def outside_allocator(metrics: dict) -> dict:
+    """What the process holds on the device beside PyTorch's allocator; null where a part of the sum is."""
+    name = "outside_allocator_bytes"
+    parts = ("peak_device_memory_bytes", "other_processes_bytes", "reserved_bytes")
+    values = [metrics.get(part, {}).get("value") for part in parts]
+    if None in values:
+        lacking = next(part for part, value in zip(parts, values, strict=True) if value is None)
+        return missing(name, metrics.get(lacking, {}).get("reason") or f"{lacking} was not measured")
+    return measured(name, values[0] - values[1] - values[2], 1)
 
 
 def window_of(folder: Path, samples: dict[str, str]) -> Window | None:
