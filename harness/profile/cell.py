@@ -16,7 +16,7 @@ from statistics import median
 
 from harness.collect.values import missing
 from harness.errors import ProfileError, StorageError, WorkerError
-from harness.profile import nsys, read
+from harness.profile import ncu, nsys, read
 from harness.profile.layers import layer_times
 from harness.profile.table import PHASES, Profile, tabulate
 from harness.profile.target import RESULT
@@ -45,8 +45,8 @@ class Job:
     telemetry_rate_hz: float = 10.0
 
 
-def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str) -> tuple[dict, dict]:
-    """`wish`: auto, nsys or torch. Files go below `folder`, the run's."""
+def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str, kernel_in: str | None = None) -> tuple[dict, dict]:
+    """`wish`: auto, nsys or torch. `kernel_in`: a range whose first kernel goes under ncu. `folder`: the run's."""
     scratch = folder / "profile" / job.cell["stem"]
     answer, telemetry = _run(job, folder, scratch / "plain", PLAIN)
     export, under, problem = None, None, None
@@ -71,6 +71,7 @@ def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str) -> tup
         "layers": layer_times(host, gpu if found.sources["gpu"] else None),
         "facts": answer["result"]["facts"],
         "files": _files(folder, scratch, passes),
+        "ncu": None if kernel_in is None else _under_ncu(job, folder, scratch / "ncu", kernel_in),
     }
     samples = dict(next(done["samples"] for done in reversed(passes) if done["name"] == "ranges"))
     name = f"samples/{job.cell['stem']}-telemetry.parquet"
@@ -91,6 +92,18 @@ def _cost(cost: dict, found: Profile, passes: list[dict]) -> dict:
     num_ranges = sum(row.count for row in found.rows if row.phase == "decode step") / step.count
     share = {kind: num_ranges * cost[f"{kind}_ns"] / (median(off) * 1e9) for kind in ("off", "collector")}
     return cost | {"ranges_a_step": num_ranges, "off_share": share["off"], "collector_share": share["collector"]}
+
+
+def _under_ncu(job: Job, folder: Path, scratch: Path, kernel_in: str) -> dict:
+    """The kernel's counters, or {"problem"}: the rest of the profile stands without them."""
+    program = ncu.find_ncu()
+    if program is None:
+        return {"problem": "ncu is not here: install Nsight Compute, or put it on the PATH"}
+    command = _prepare(job, folder, scratch, ("ncu",))
+    try:
+        return ncu.one_kernel(program, kernel_in, command, scratch, timeout_s=job.timeout_s)
+    except ProfileError as error:
+        return {"problem": str(error)}
 
 
 def _under_nsys(job: Job, folder: Path, scratch: Path, tool: Nsys) -> tuple[Path, list[dict]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 HEADERS = ("range", "calls", "total ms", "mean us", "p50 us", "p99 us", "share", "GPU us", "kernels", "gap us")
 DASH = "–"
+COUNTERS = ("Duration", "Memory Throughput", "DRAM Throughput", "Compute (SM) Throughput", "Achieved Occupancy")
 
 
 def rows(block: dict) -> Iterator[tuple[str, ...]]:
@@ -56,6 +57,17 @@ def lines(block: dict) -> Iterator[str]:
             f"{100 * cost['collector_share']:.2f} % of it; off, {cost['off_ns']:.0f} ns each, {100 * cost['off_share']:.2f} %."
         )
     yield from block["notes"]
+    yield from _counters(block.get("ncu"))
+
+
+def _counters(found: dict | None) -> Iterator[str]:
+    if found is None:
+        return
+    if "problem" in found:
+        yield found["problem"]
+        return
+    shown = "; ".join(f"{m['name']} {m['value']} {m['unit']}".strip() for m in found["metrics"] if m["name"] in COUNTERS)
+    yield f"ncu, first kernel in {found['inside']}: {found['kernel']}: {shown or 'none of the usual counters'}"
 
 
 def rich_table(record: dict) -> Any:

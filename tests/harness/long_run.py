@@ -78,8 +78,8 @@ def _step(steps: list, phase: str, start: int, end: int, tokens: int, requests: 
 def _request(index: int, scheduled: int, row: dict) -> dict:
     return {
         "request_id": f"request-{index}", "scheduled_ns": scheduled, "submitted_ns": scheduled + MS // 2,
-        "first_token_ns": row["first_token_ns"], "end_ns": row["end_ns"], "prompt_tokens": 128, "asked_tokens": len(row["times"]),
-        "output_tokens": len(row["times"]), "token_times_ns": row["times"],
+        "first_token_ns": row["first_token_ns"], "end_ns": row["end_ns"], "prompt_tokens": 128,
+        "asked_tokens": len(row["times"]), "output_tokens": len(row["times"]), "token_times_ns": row["times"],
     }  # fmt: skip
 
 
