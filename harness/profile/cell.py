@@ -64,8 +64,8 @@ def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str, kernel
         "tool": f"nsys {tool.version}" if host.source == "nsys" else "ranges in process",
         "sources": found.sources,
         "notes": [*notes, *found.notes, *([f"nsys failed and was left out: {problem}"] if problem else [])],
-        "rows": [asdict(row) for row in found.rows],
-        "attributed": {phase: found.attributed(phase) for phase in PHASES if found.attributed(phase) is not None},
+        "rows": [row.to_json() for row in found.rows],
+        "attributed": {phase: found.attributed(phase) for phase in PHASES if found.attributed(phase)},
         "overhead": [asdict(one) for one in read.overheads(passes, under)],
         "cost": _cost(answer["result"]["cost"], found, passes),
         "layers": layer_times(host, gpu if found.sources["gpu"] else None),
@@ -87,9 +87,10 @@ def _cost(cost: dict, found: Profile, passes: list[dict]) -> dict:
     """What the collector costs a decode step by its own price: ranges a step x nanoseconds a range."""
     step = found.row("decode step")
     off = [second for done in passes if done["name"] == "off" for second in done["decode_s"]]
-    if step is None or not off:
+    if step is None or step.host is None or not off:
         return cost
-    num_ranges = sum(row.count for row in found.rows if row.phase == "decode step") / step.count
+    counts = [row.host.count for row in found.rows if row.path[0] == "decode step" and row.host]
+    num_ranges = sum(counts) / step.host.count
     share = {kind: num_ranges * cost[f"{kind}_ns"] / (median(off) * 1e9) for kind in ("off", "collector")}
     return cost | {"ranges_a_step": num_ranges, "off_share": share["off"], "collector_share": share["collector"]}
 

@@ -3,20 +3,21 @@
 import pytest
 
 from harness.errors import ProfileError
+from harness.profile.by_path import idle_ns
 from harness.profile.graph import replayed_in_ranges
 from harness.profile.layers import layer_times
 from harness.profile.spans import Kernel, Span
-from harness.profile.table import idle_ns, tabulate
+from harness.profile.table import tabulate
 from harness.profile.tree import nest
 from profile_traces import kernels, step, trace
 
 
 def test_self_times_add_up_to_the_whole():
     found = tabulate(trace([*step(), *step(5000)]), None)
-    whole = found.row("decode step")
+    whole = found.row("decode step").host
     assert (whole.count, whole.total_ns, whole.p50_ns) == (2, 2000, 1000)
-    assert sum(row.self_ns for row in found.rows) == whole.total_ns
-    assert found.row("decode step", "layer", "experts").self_ns == 4 * 100
+    assert sum(row.host.self_ns for row in found.rows) == whole.total_ns
+    assert found.row("decode step", "layer", "experts").host.self_ns == 4 * 100
 
 
 def test_rows_stand_below_what_they_lie_in():
@@ -26,14 +27,17 @@ def test_rows_stand_below_what_they_lie_in():
 
 def test_attribution_leaves_out_what_only_holds_others():
     # Of 1000 ns: attention 2 x 100, gate-up 2 x 150, sampling 100 are named work; the rest is containers' own time.
-    assert tabulate(trace(step()), None).attributed("decode step") == pytest.approx(0.6)
-    assert tabulate(trace(step()), None).attributed("prefill") is None
+    assert tabulate(trace(step()), None).attributed("decode step") == {"host": pytest.approx(0.6)}
+    assert tabulate(trace(step()), None).attributed("prefill") == {}
+    fused = [span for span in step() if span.name != "gate-up GEMM"]  # experts that hold no range are the work itself
+    assert tabulate(trace(fused), None).attributed("decode step") == {"host": pytest.approx(0.8)}
 
 
 def test_prefill_and_decode_are_apart():
     spans = [Span("cell", 0, 10_000), *step(10), Span("prefill", 2000, 3000), Span("attention", 2100, 2500)]
     found = tabulate(trace(spans), None)
-    assert found.row("prefill", "attention").total_ns == 400 and found.row("decode step", "layer", "attention").count == 2
+    assert found.row("prefill", "attention").host.total_ns == 400
+    assert found.row("decode step", "layer", "attention").host.count == 2
     assert found.row("cell") is None
 
 
@@ -41,25 +45,26 @@ def test_kernels_belong_to_the_range_that_launched_them_and_to_those_around_it()
     seen = trace([*step(), *step(5000)], [*kernels(), *kernels(5000)])
     found = tabulate(seen, seen)
     assert found.sources["gpu"] == "test"
-    assert (found.row("decode step").kernels, found.row("decode step").gpu_ns) == (6, 140)
-    gemm = found.row("decode step", "layer", "experts", "gate-up GEMM")
-    assert (gemm.kernels, gemm.gpu_ns, gemm.gap_ns) == (1, 40, 0)
-    assert found.row("decode step", "layer", "experts").gpu_ns == 60  # the sum kernel was launched in experts itself
-    assert found.row("decode step").gap_ns == 5 * 5
-    assert found.row("decode step", "sampling").gpu_ns == 0
+    whole = found.row("decode step").to_json()
+    assert (whole["kernels"], whole["gpu_ns"], whole["gap_ns"], whole["gpu_share"]) == (6, 140, 25, 1.0)
+    gemm = found.row("decode step", "layer", "experts", "gate-up GEMM").to_json()
+    assert (gemm["kernels"], gemm["gpu_ns"], gemm["gap_ns"], gemm["gpu_share"]) == (1, 40, 0, pytest.approx(80 / 140))
+    experts = found.row("decode step", "layer", "experts").gpu
+    assert (experts.total_ns, experts.self_ns) == (4 * 60, 4 * 20)  # the sum kernel was launched in experts itself
+    assert found.row("decode step", "sampling").gpu.total_ns == 0
+    assert found.attributed("decode step")["gpu"] == pytest.approx(100 / 140)
 
 
 def test_gpu_time_of_parts_is_that_of_the_whole():
     seen = trace(step(), kernels())
     rows = tabulate(seen, seen).rows
-    leaves = ("attention", "experts")
-    assert sum(row.gpu_ns * row.count for row in rows if row.name in leaves) == rows[0].gpu_ns
+    assert sum(row.gpu.self_ns for row in rows) == rows[0].gpu.total_ns == 140
 
 
 def test_traces_of_unlike_length_are_joined_by_means_a_call():
     host, gpu = trace([*step(), *step(5000), *step(9000)]), trace(step(), kernels(), source="other")
     found = tabulate(host, gpu)
-    assert found.row("decode step").count == 3 and found.row("decode step").kernels == 6
+    assert found.row("decode step").host.count == 3 and found.row("decode step").to_json()["kernels"] == 6
     assert found.sources == {"host": "test", "gpu": "other", "no_gpu": ""}
 
 
@@ -75,7 +80,7 @@ def test_traces_of_unlike_length_are_joined_by_means_a_call():
 def test_missing_kernel_rows_are_said_and_not_zero(found, launches, words):
     profile = tabulate(trace(step()), trace(step(), found, launches))
     assert words in profile.sources["no_gpu"] and profile.sources["gpu"] == ""
-    assert all(row.gpu_ns is None and row.kernels is None for row in profile.rows)
+    assert all(row.gpu is None and row.to_json()["kernels"] is None for row in profile.rows)
 
 
 def test_kernels_outside_every_phase_are_counted_in_a_note():
@@ -110,12 +115,22 @@ def replays(names: dict[str, str] | None = None):
 
 
 def test_kernels_of_a_graph_go_to_the_ranges_of_an_eager_step():
-    joined, problem = replayed_in_ranges(trace(step(), kernels()), replays())
-    assert problem == "" and "n = 2" in joined.notes[0]
-    found = tabulate(trace(step()), joined)
+    joined, problem = replayed_in_ranges(trace([*step(), *step(5000)], [*kernels(), *kernels(5000)]), replays())
+    assert problem == "" and "2 graph replays" in joined.notes[0]
+    host = trace([Span("decode step", 0, 90), Span("graph replay", 10, 60)])
+    found = tabulate(host, joined)
     # means over two replays: 41 for the GEMM of 40 and 42
-    assert found.row("decode step", "layer", "experts", "gate-up GEMM").gpu_ns == 41
-    assert found.row("decode step").kernels == 6
+    gemm = found.row("decode step", "layer", "experts", "gate-up GEMM")
+    assert gemm.gpu.total_ns == 2 * 41 and gemm.host is None and gemm.to_json()["mean_ns"] is None
+    assert found.row("decode step").to_json()["kernels"] == 6 and found.row("decode step").host.mean_ns == 90
+    assert found.row("decode step", "graph replay").gpu is None
+
+
+def test_prefill_stays_as_it_ran_beside_the_graphs():
+    prefill = [Span("prefill", 20_000, 21_000), Span("attention", 20_100, 20_200)]
+    eager = trace([*step(), *prefill], [*kernels(), Kernel("flash", 22_000, 22_300, 20_150)])
+    joined, _ = replayed_in_ranges(eager, replays())
+    assert tabulate(eager, joined).row("prefill", "attention").gpu.total_ns == 300
 
 
 def test_a_graph_with_other_kernels_is_not_joined():
