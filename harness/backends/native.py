@@ -20,9 +20,9 @@ from fp4moe.runtime import (
     predict_memory_bytes,
 )
 from harness.backends import native_profile, native_quality, native_speed
-from harness.backends.device_memory import device_memory
 from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
 from harness.backends.selection import Place, choice_row, choices, implementation_for, peer_row
+from harness.collect.device_memory import device_memory
 from harness.collect.memory import peak_rss_bytes
 from harness.collect.values import measured, missing
 from harness.models import ModelSource

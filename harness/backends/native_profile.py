@@ -10,7 +10,7 @@ import inspect
 import json
 import timeit
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -26,6 +26,8 @@ from harness.scenario.arrival import num_slots
 from harness.scenario.schema import WorkloadSpec
 from harness.workload.requests import plan_requests
 
+PASSES = ("off", "ranges", "nvtx", "torch")
+"""A cell with a true `eager` (for ncu, which sees no kernel inside a graph) makes them without CUDA graphs."""
 COST_RANGES = 2000
 TRACE_OUTPUT_TOKENS = 6
 """A traced step holds thousands of events; five decode steps say what a kernel takes."""
@@ -38,16 +40,16 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
     tokens = None if text is None else text[0]
     planned = plan_requests(spec, tokens, backend.model.config.vocab_size, seed)
     native_speed._warm_up(backend.model, spec, planned, seed)
-    needs_tool = {"nvtx", "ncu"} & set(passes)
-    sink, tool = nvtx.open_nvtx() if needs_tool else (None, "not asked for")
-    if needs_tool and sink is None:
+    sink, tool = nvtx.open_nvtx() if "nvtx" in passes else (None, "not asked for")
+    if "nvtx" in passes and sink is None:
         raise ProfileError(f"NVTX: {tool}; this process was to be profiled and is not")
     done, routing = [], None
     for index, name in enumerate(passes):
         progress(index, len(passes), f"pass {name}")
         stem = f"{cell['stem']}-{name}{index}"
         serve = _Pass(backend, spec, planned, seed, RunWriter(folder), stem, is_last=name not in passes[index + 1 :])
-        done.append({"name": name} | getattr(serve, f"run_{name}")(*([sink] if name in ("nvtx", "ncu") else [])))
+        serve.is_eager = bool(cell.get("eager"))
+        done.append({"name": name} | getattr(serve, f"run_{name}")(*([sink] if name == "nvtx" else [])))
         routing = serve.routing or routing
     facts = model_facts.facts(backend, routing, mean_context=_mean_context(planned)) if routing else None
     device = backend.model.device.type
@@ -80,7 +82,7 @@ class _Pass:
     ) -> None:
         self._backend, self._spec, self._planned, self._seed = backend, spec, planned, seed
         self._writer, self._stem = writer, stem
-        self._is_last = is_last
+        self._is_last, self.is_eager = is_last, False
         self.routing: dict | None = None
 
     def run_off(self) -> dict:
@@ -106,13 +108,6 @@ class _Pass:
         with _on(sink):
             return self._timed(self._serve()[1])
 
-    def run_ncu(self, sink: ranges.Sink) -> dict:
-        """As the torch profiler's pass is: short, and each kernel launched by itself."""
-        spec, planned = self._short()
-        engine, _ = self._engine(spec, eager=True)
-        with _on(sink):
-            return self._timed(self._run(engine, planned, spec)[1])
-
     def run_torch(self) -> dict:
         """The trace of an eager engine; of the replays too where the engine has CUDA graphs."""
         samples = {"trace": self._trace("trace", eager=True)}
@@ -121,7 +116,10 @@ class _Pass:
         return self._timed(self._traced_steps) | {"samples": samples}
 
     def _trace(self, kind: str, *, eager: bool) -> str:
-        spec, planned = self._short()
+        few = slice(0, num_slots(self._spec.arrival))
+        output = min(TRACE_OUTPUT_TOKENS, self._spec.output_tokens)
+        spec = self._spec.model_copy(update={"output_tokens": output, "num_requests": len(self._planned[few])})
+        planned = [type(request)(**(asdict(request) | {"output_tokens": output})) for request in self._planned[few]]
         kinds = [torch.profiler.ProfilerActivity.CPU]
         if self._backend.model.device.type == "cuda":
             kinds.append(torch.profiler.ProfilerActivity.CUDA)
@@ -135,14 +133,8 @@ class _Pass:
         profiler.export_chrome_trace(str(target))
         return name
 
-    def _short(self) -> tuple[WorkloadSpec, list]:
-        """One round of the slots with few tokens each."""
-        few = self._planned[: num_slots(self._spec.arrival)]
-        planned = [replace(request, output_tokens=min(TRACE_OUTPUT_TOKENS, request.output_tokens)) for request in few]
-        return self._spec.model_copy(update={"num_requests": len(few)}), planned
-
     def _serve(self):
-        engine, recorder = self._engine(self._spec, eager=False)
+        engine, recorder = self._engine(self._spec, eager=self.is_eager)
         requests, steps = self._run(engine, self._planned, self._spec)
         return recorder, steps, requests
 

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +22,9 @@ from harness.profile.table import PHASES, Profile, tabulate
 from harness.profile.target import RESULT
 from harness.profile.tools import Nsys
 from harness.record.write import RunWriter
+from harness.scenario.arrival import num_slots
+from harness.scenario.schema import WorkloadSpec
+from harness.run.telemetry import device_reasons, window_of
 from harness.telemetry import store
 from harness.telemetry.sampler import Telemetry, open_sampler
 from harness.verdict import Reason, judge_check, verdict
@@ -76,11 +79,20 @@ def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str, kernel
     samples = dict(next(done["samples"] for done in reversed(passes) if done["name"] == "ranges"))
     name = f"samples/{job.cell['stem']}-telemetry.parquet"
     samples["telemetry"] = RunWriter(folder).store(name, lambda path: store.write(path, telemetry))
-    reasons = judge_check(answer["loaded"]["check"])
+    reasons = [*judge_check(answer["loaded"]["check"]), *_device_reasons(job, telemetry, folder, samples)]
     if problem:
         reasons.append(Reason("no_nsys", f"{problem} The table is from the other sources", invalidates=False))
     metrics = answer["result"]["memory"] | {name: missing(name, NO_SPEED) for name in ("output_throughput", "median_ttft_ms")}
     return answer["loaded"], {"metrics": metrics, "samples": samples, "verdict": verdict(reasons), "profile": block}
+
+
+def _device_reasons(job: Job, telemetry: Telemetry, folder: Path, samples: dict) -> list[Reason]:
+    """Clocks, throttling and a busy machine in the last listened pass."""
+    window = window_of(folder, samples)
+    if window is None:
+        return []
+    never_waits = job.cell["workload"]["arrival"]["kind"] == "closed"
+    return device_reasons(telemetry, window, on_gpu=job.on_gpu, threads=job.load["cpu_threads"] if never_waits else None)
 
 
 def _cost(cost: dict, found: Profile, passes: list[dict]) -> dict:
@@ -100,11 +112,18 @@ def _under_ncu(job: Job, folder: Path, scratch: Path, kernel_in: str) -> dict:
     program = ncu.find_ncu()
     if program is None:
         return {"problem": "ncu is not here: install Nsight Compute, or put it on the PATH"}
-    command = _prepare(job, folder, scratch, ("ncu",))
+    command = _prepare(replace(job, cell=_few_tokens(job.cell) | {"eager": True}), folder, scratch, ("nvtx",))
     try:
         return ncu.one_kernel(program, kernel_in, command, scratch, timeout_s=job.timeout_s)
     except ProfileError as error:
         return {"problem": str(error)}
+
+
+def _few_tokens(cell: dict) -> dict:
+    """One round of the slots: ncu replays a kernel many times, and one is asked for."""
+    slots = WorkloadSpec.model_validate(cell["workload"]).arrival
+    workload = cell["workload"] | {"output_tokens": 2, "num_requests": min(num_slots(slots), cell["workload"]["num_requests"])}
+    return cell | {"workload": workload}
 
 
 def _under_nsys(job: Job, folder: Path, scratch: Path, tool: Nsys) -> tuple[Path, list[dict]]:

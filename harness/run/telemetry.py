@@ -15,7 +15,7 @@ from harness.telemetry import store
 from harness.telemetry.judge import judge_host, judge_telemetry
 from harness.telemetry.sampler import Sampler, Telemetry, open_sampler
 from harness.telemetry.summary import Window, telemetry_metrics
-from harness.verdict import add_reasons
+from harness.verdict import Reason, add_reasons
 
 
 def watched(worker, prepared: Prepared) -> Sampler:
@@ -40,10 +40,16 @@ def add_telemetry(
         return
     result["metrics"] |= telemetry_metrics(telemetry, window)
     result["metrics"]["outside_allocator_bytes"] = outside_allocator(result["metrics"])
-    reasons = judge_telemetry(telemetry, window, on_gpu=prepared.device.is_gpu)
-    if never_waits and not prepared.device.is_gpu and prepared.scenario.cpu_threads == 1:
-        reasons += judge_host(telemetry, window, threads=1, num_cores=num_cores())
+    threads = prepared.scenario.cpu_threads if never_waits else None
+    reasons = device_reasons(telemetry, window, on_gpu=prepared.device.is_gpu, threads=threads)
     result["verdict"] = add_reasons(result["verdict"], reasons)
+
+
+def device_reasons(telemetry: Telemetry, window: Window, *, on_gpu: bool, threads: int | None) -> list[Reason]:
+    """`threads`: of a worker that never waits for a request; None when it may. Several threads wait for each other."""
+    if not on_gpu and threads == 1:
+        return judge_host(telemetry, window, threads=1, num_cores=num_cores())
+    return judge_telemetry(telemetry, window, on_gpu=on_gpu)
 
 
 def outside_allocator(metrics: dict) -> dict:

@@ -43,7 +43,7 @@ def _plot(name: str, found: list[tuple[MeasuredCell, dict, list[Point]]]) -> sty
     axes[-1].set_xlabel("operations a byte that must be read")
     _legend(figure, [point.name for _, _, placed in found for point in placed])
     caption = (
-        "A decode step, all layers together. The slope is the measured reading speed, the flat line the product speed; "
+        "A decode step, all layers together. The slope is the measured reading speed, the flat line the measured product's; "
         "a point on the line could not be faster. Bytes of experts: those really hit, codes and scales."
     )
     values = "; ".join(

@@ -4,7 +4,7 @@ In: a torch device. Out: metric values: reserved, slack, private pools of CUDA g
 the captured step, so it is not added to them. Workspaces of our kernels are tensors, inside the activations' peak.
 """
 
-import torch
+from typing import Any
 
 from harness.collect.values import measured, missing
 
@@ -13,10 +13,12 @@ DEFAULT_POOL = (0, 0)
 """segment_pool_id of memory that belongs to no graph."""
 
 
-def device_memory(device: torch.device) -> dict[str, dict]:
+def device_memory(device: Any) -> dict[str, dict]:
     """After the measurement, before the next."""
     if device.type != "cuda":
         return {name: missing(name, "the run was on a CPU: PyTorch's CUDA allocator took no part") for name in NAMES}
+    import torch
+
     reserved = torch.cuda.memory_reserved(device)
     index = torch.cuda.current_device() if device.index is None else device.index
     segments = [segment for segment in torch.cuda.memory_snapshot() if segment["device"] == index]
