@@ -156,10 +156,11 @@ class NativeBackend:
     def _memory_metrics(self) -> dict:
         by_cause = self.model.memory_bytes()
         metrics = {f"{name}_bytes": measured(f"{name}_bytes", size, 1) for name, size in by_cause.items()}
+        metrics |= device_memory(self.model.device)
         metrics["weight_bytes"] = measured("weight_bytes", sum(by_cause.values()), 1)
         if self.model.device.type == "cpu":
             metrics["process_peak_rss_bytes"] = measured("process_peak_rss_bytes", peak_rss_bytes(), 1)
         else:
             reason = "on a GPU the device's memory is what counts; host memory is not reported"
             metrics["process_peak_rss_bytes"] = missing("process_peak_rss_bytes", reason)
-        return metrics | device_memory(self.model.device)
+        return metrics

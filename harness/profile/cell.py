@@ -22,9 +22,9 @@ from harness.profile.table import PHASES, Profile, tabulate
 from harness.profile.target import RESULT
 from harness.profile.tools import Nsys
 from harness.record.write import RunWriter
+from harness.run.telemetry import device_reasons, window_of
 from harness.scenario.arrival import num_slots
 from harness.scenario.schema import WorkloadSpec
-from harness.run.telemetry import device_reasons, window_of
 from harness.telemetry import store
 from harness.telemetry.sampler import Telemetry, open_sampler
 from harness.verdict import Reason, judge_check, verdict
