@@ -10,15 +10,16 @@ import shutil
 import signal
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 from harness.collect.values import missing
 from harness.errors import ProfileError, StorageError, WorkerError
-from harness.profile import ncu, nsys, read
-from harness.profile.layers import layer_times
-from harness.profile.table import PHASES, Profile, tabulate
+from harness.profile import ncu, nsys
+from harness.profile.block import profile_block
+from harness.profile.nsys_sqlite import read_sqlite
+from harness.profile.read import DOMAIN
+from harness.profile.spans import Trace
 from harness.profile.target import RESULT
 from harness.profile.tools import Nsys
 from harness.record.write import RunWriter
@@ -52,37 +53,27 @@ def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str, kernel
     """`wish`: auto, nsys or torch. `kernel_in`: a range whose first kernel goes under ncu. `folder`: the run's."""
     scratch = folder / "profile" / job.cell["stem"]
     answer, telemetry = _run(job, folder, scratch / "plain", PLAIN)
-    export, under, problem = None, None, None
+    seen, under, problem = None, None, None
     if tool is not None:
         try:
-            export, under = _under_nsys(job, folder, scratch / "nsys", tool)
+            seen, under = _under_nsys(job, folder, scratch / "nsys", tool)
         except (ProfileError, WorkerError) as error:
             if wish == "nsys":
                 raise
             problem = str(error)
-    passes = answer["result"]["passes"]
-    host, gpu, notes = read.sources(folder, passes, export, on_gpu=job.on_gpu)
-    found = tabulate(host, gpu)
-    block = {
-        "tool": f"nsys {tool.version}" if host.source == "nsys" else "ranges in process",
-        "sources": found.sources,
-        "notes": [*notes, *found.notes, *([f"nsys failed and was left out: {problem}"] if problem else [])],
-        "rows": [row.to_json() for row in found.rows],
-        "attributed": {phase: found.attributed(phase) for phase in PHASES if found.attributed(phase)},
-        "overhead": [asdict(one) for one in read.overheads(passes, under)],
-        "cost": _cost(answer["result"]["cost"], found, passes),
-        "layers": layer_times(host, gpu if found.sources["gpu"] else None),
-        "facts": answer["result"]["facts"],
-        "files": _files(folder, scratch, passes),
-        "ncu": None if kernel_in is None else _under_ncu(job, folder, scratch / "ncu", kernel_in),
-    }
-    samples = dict(next(done["samples"] for done in reversed(passes) if done["name"] == "ranges"))
+    result = answer["result"]
+    block = profile_block(folder, result, seen, under, on_gpu=job.on_gpu)
+    block["notes"] += [f"nsys failed and was left out: {problem}"] if problem else []
+    block["tool"] = f"nsys {tool.version}" if block["sources"]["host"] == "nsys" else "ranges in process"
+    block["files"] = _files(folder, scratch, result["passes"])
+    block["ncu"] = None if kernel_in is None else _under_ncu(job, folder, scratch / "ncu", kernel_in)
+    samples = dict(next(done["samples"] for done in reversed(result["passes"]) if done["name"] == "ranges"))
     name = f"samples/{job.cell['stem']}-telemetry.parquet"
     samples["telemetry"] = RunWriter(folder).store(name, lambda path: store.write(path, telemetry))
     reasons = [*judge_check(answer["loaded"]["check"]), *_device_reasons(job, telemetry, folder, samples)]
     if problem:
         reasons.append(Reason("no_nsys", f"{problem} The table is from the other sources", invalidates=False))
-    metrics = answer["result"]["memory"] | {name: missing(name, NO_SPEED) for name in ("output_throughput", "median_ttft_ms")}
+    metrics = result["memory"] | {name: missing(name, NO_SPEED) for name in ("output_throughput", "median_ttft_ms")}
     return answer["loaded"], {"metrics": metrics, "samples": samples, "verdict": verdict(reasons), "profile": block}
 
 
@@ -93,18 +84,6 @@ def _device_reasons(job: Job, telemetry: Telemetry, folder: Path, samples: dict)
         return []
     never_waits = job.cell["workload"]["arrival"]["kind"] == "closed"
     return device_reasons(telemetry, window, on_gpu=job.on_gpu, threads=job.load["cpu_threads"] if never_waits else None)
-
-
-def _cost(cost: dict, found: Profile, passes: list[dict]) -> dict:
-    """What the collector costs a decode step by its own price: ranges a step x nanoseconds a range."""
-    step = found.row("decode step")
-    off = [second for done in passes if done["name"] == "off" for second in done["decode_s"]]
-    if step is None or step.host is None or not off:
-        return cost
-    counts = [row.host.count for row in found.rows if row.path[0] == "decode step" and row.host]
-    num_ranges = sum(counts) / step.host.count
-    share = {kind: num_ranges * cost[f"{kind}_ns"] / (median(off) * 1e9) for kind in ("off", "collector")}
-    return cost | {"ranges_a_step": num_ranges, "off_share": share["off"], "collector_share": share["collector"]}
 
 
 def _under_ncu(job: Job, folder: Path, scratch: Path, kernel_in: str) -> dict:
@@ -126,10 +105,12 @@ def _few_tokens(cell: dict) -> dict:
     return cell | {"workload": workload}
 
 
-def _under_nsys(job: Job, folder: Path, scratch: Path, tool: Nsys) -> tuple[Path, list[dict]]:
+def _under_nsys(job: Job, folder: Path, scratch: Path, tool: Nsys) -> tuple[Trace, list[dict]]:
+    """What nsys recorded, and the passes as the process itself timed them."""
     command = _prepare(job, folder, scratch, UNDER_NSYS)
     export = nsys.collect(tool, command, scratch, timeout_s=job.timeout_s, with_cuda=job.on_gpu)
-    return export, _answer(scratch, 0, scratch / "nsys.log")["result"]["passes"]
+    passes = _answer(scratch, 0, scratch / "nsys.log")["result"]["passes"]
+    return read_sqlite(export, domain=DOMAIN), passes
 
 
 def _run(job: Job, folder: Path, scratch: Path, passes: tuple[str, ...]) -> tuple[dict, Telemetry]:

@@ -20,15 +20,17 @@ EAGER_NOTE = "GPU time of prefill is of eager launches"
 def replayed_in_ranges(eager: Trace, replays: Trace, phase: str = PHASE) -> tuple[Trace | None, str]:
     """(trace, "") or (None, why the kernels do not match)."""
     steps = [(node, kernels) for node, kernels in _steps(eager, phase) if kernels]
-    played = _by_launch(replays)
+    whole, played = _whole_steps(replays, phase), _by_launch(replays)
     if not steps or not played:
         return None, "no eager step with kernels, or no graph replay in the trace"
     for step, expected in steps:
-        fitting = [kernels for kernels in played if _place(expected, kernels) is not None]
-        if fitting:
-            return _joined(eager, replays, step, expected, fitting=fitting, phase=phase), ""
+        for candidates in (whole, played):
+            fitting = [kernels for kernels in candidates if _place(expected, kernels) is not None]
+            fitting = [kernels for kernels in fitting if len(kernels) == len(fitting[0])]
+            if fitting:
+                return _joined(eager, replays, step, expected, fitting=fitting, phase=phase), ""
     return None, (
-        f"the graph's {len(played[0])} kernels are not the {len(steps[0][1])} of an eager step in the same order; "
+        f"the graph's {len(played[-1])} kernels are not the {len(steps[0][1])} of an eager step in the same order; "
         "GPU time of a replay is known as a whole only"
     )
 
@@ -41,7 +43,9 @@ def _joined(eager: Trace, replays: Trace, step: Node, expected: list[Kernel], *,
         first = fitting[0][index]
         launch_ns = expected[offset + index].launch_ns
         moved.append(replace(first, end_ns=first.start_ns + mean_ns, launch_ns=launch_ns, graph_launch=None))
-    around = [*expected[:offset], *expected[offset + len(moved) :]]
+    end = offset + len(moved)
+    before = _moved(expected[:offset], moved[0].start_ns - expected[offset].start_ns)
+    around = [*before, *_moved(expected[end:], moved[-1].end_ns - expected[end - 1].end_ns)]
     others = [node.span for node, _ in _steps(eager, phase) if node.span is not step.span]
     spans = tuple(span for span in eager.spans if not _in_any(others, span.start_ns))
     outside = [k for k in eager.kernels or () if k.launch_ns is not None and not _in_any([*others, step.span], k.launch_ns)]
@@ -51,6 +55,11 @@ def _joined(eager: Trace, replays: Trace, step: Node, expected: list[Kernel], *,
         f"GPU times of {len(fitting)} graph replays, ranges of an eager step with the same {len(moved)} kernels; {EAGER_NOTE}"
     )
     return Trace(f"{replays.source} (graph replays)", spans, kernels, launches, notes=(note,))
+
+
+def _moved(kernels: list[Kernel], by_ns: int) -> list[Kernel]:
+    """Eager kernels on the replay's clock, at the distance that they had."""
+    return [replace(kernel, start_ns=kernel.start_ns + by_ns, end_ns=kernel.end_ns + by_ns) for kernel in kernels]
 
 
 def in_order(kernels: list[Kernel]) -> list[Kernel]:
@@ -63,6 +72,12 @@ def _steps(trace: Trace, phase: str) -> list[tuple[Node, list[Kernel]]]:
     nodes = below(nest(trace.spans), (phase,))
     inside, _ = attach(nodes, trace.kernels or ())
     return [(node, in_order(inside.get(id(node), []))) for node in nodes if node.path == (phase,)]
+
+
+def _whole_steps(trace: Trace, phase: str) -> list[list[Kernel]]:
+    """All kernels of each step that replays a graph: copies around it included."""
+    found = [kernels for _, kernels in _steps(trace, phase)]
+    return [kernels for kernels in found if any(kernel.graph_launch is not None for kernel in kernels)]
 
 
 def _by_launch(trace: Trace) -> list[list[Kernel]]:
