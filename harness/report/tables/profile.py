@@ -12,6 +12,8 @@ from harness.report.grid import Entry, Footnotes, Group, Table, table
 from harness.report.numbers import significant
 
 RANGES = ("Range", "Calls", "Total", "Mean", "p50", "p99", "Share", "GPU a call", "GPU share", "Kernels", "Gaps a call")
+NOT_INSIDE = "no kernel was launched inside"
+IN_ROWS = "its kernels stand in the rows of the ranges that they were captured in"
 ROOFLINE = ("Work", "Experts hit", "Bytes", "Operations", "Time", "Read", "Computed", "Limit", "Share of limit", "Bound by")
 
 
@@ -32,7 +34,7 @@ def ranges_table(cells: Sequence[MeasuredCell]) -> Table:
     """A row a path of ranges, a group a cell."""
     notes, groups = Footnotes(), []
     for cell, block in blocks(cells):
-        why = block["sources"]["no_gpu"] or "no kernel was launched inside"
+        why = block["sources"]["no_gpu"] or NOT_INSIDE
         groups.append(Group(label(cell), tuple(_range_row(row, notes, why) for row in block["rows"])))
     caption = (
         "Time by range. Indented ranges lie inside the one above. GPU: duration of the kernels launched inside; gaps: time "
@@ -48,6 +50,7 @@ def _range_row(row: dict, notes: Footnotes, why: str) -> tuple[Entry, ...]:
     for key, form in HOST_COLUMNS.items():
         reason = "p99 needs 100 calls" if row["count"] else IN_GRAPH
         shown.append(notes.dash(reason) if row[key] is None else form(row[key]))
+    why = IN_ROWS if name.strip() == "graph replay" and why == NOT_INSIDE else why
     for key, form in GPU_COLUMNS.items():
         shown.append(notes.dash(why) if row[key] is None else form(row[key]))
     return tuple(shown)
