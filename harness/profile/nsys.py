@@ -22,7 +22,7 @@ from harness.errors import ProfileError, StorageError
 from harness.profile.tools import Nsys
 
 QUIET = ("--sample=none", "--cpuctxsw=none")
-POLL_S = 0.05
+POLL_S, LOOK_S = 0.05, 1.0
 IMPORT_TIMEOUT_S = 300.0
 LEFT = ("nsys.nsys-rep", "nsys.qdstrm", "nsys.sqlite")
 TAIL_CHARS = 300
@@ -57,8 +57,11 @@ def run_bounded(
     deadline = time.monotonic() + timeout_s
     try:
         started(process.pid)
+        look_s = 0.0
         while process.poll() is None:
-            _note_children(process.pid, seen)
+            if time.monotonic() >= look_s:  # seldom: reading /proc takes milliseconds, and something is being measured
+                _note_children(process.pid, seen)
+                look_s = time.monotonic() + LOOK_S
             if time.monotonic() > deadline:
                 raise ProfileError(f"{what}: no end after {timeout_s:g} s; it was ended. {tail(log)}")
             time.sleep(POLL_S)

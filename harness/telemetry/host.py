@@ -11,7 +11,6 @@ import psutil
 from harness.device import cpu_name, num_cores
 from harness.telemetry.sample import DeviceFacts, Sample
 
-
 MIN_ELAPSED_S = 0.05
 """The kernel counts CPU time in ticks of 10 ms: below five of them a share is mostly rounding."""
 
