@@ -12,6 +12,8 @@ from pathlib import Path
 
 from harness import device
 from harness.models import pocket_folder
+from harness.profile.ncu import find_ncu
+from harness.profile.tools import find_nsys
 from harness.record.provenance import driver_version
 from harness.run.folder import DEFAULT_ROOT
 
@@ -97,13 +99,13 @@ def _vllm() -> Iterator[Finding]:
 
 
 def _tools() -> Iterator[Finding]:
-    tools = {
-        "nsys": "Nsight Systems, for traces",
-        "ncu": "Nsight Compute, for one kernel",
-    }
-    for name, use in tools.items():
-        path = shutil.which(name)
-        yield Finding(name, "ok" if path else "missing", path or "not on the PATH", "" if path else f"optional: {use}")
+    nsys, problem = find_nsys()
+    found = f"{nsys.path}, {nsys.version}" if nsys else "none that can be used"
+    advice = "" if nsys else f"optional, for `harness profile`: {problem}"
+    yield Finding("nsys", "ok" if nsys else "missing", found, advice)
+    ncu = find_ncu()
+    advice = "" if ncu else "optional: Nsight Compute, for `harness profile --kernel-in`"
+    yield Finding("ncu", "ok" if ncu else "missing", ncu or "not on the PATH", advice)
 
 
 def _kernel_tools() -> Iterator[Finding]:

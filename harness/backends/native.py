@@ -28,6 +28,7 @@ from harness.backends import native_profile, native_quality, native_speed
 from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
 from harness.backends.native_engines import NativeEngines
 from harness.backends.selection import Place, choice_row, choices, implementation_for, peer_row
+from harness.collect.device_memory import device_memory
 from harness.collect.memory import peak_rss_bytes
 from harness.collect.values import measured, missing
 from harness.models import ModelSource
@@ -179,6 +180,7 @@ class NativeBackend:
     def _memory_metrics(self) -> dict:
         by_cause = self.model.memory_bytes()
         metrics = {f"{name}_bytes": measured(f"{name}_bytes", size, 1) for name, size in by_cause.items()}
+        metrics |= device_memory(self.model.device)
         metrics["weight_bytes"] = measured("weight_bytes", sum(by_cause.values()), 1)
         if self.model.device.type == "cpu":
             metrics["process_peak_rss_bytes"] = measured("process_peak_rss_bytes", peak_rss_bytes(), 1)

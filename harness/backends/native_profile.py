@@ -26,6 +26,7 @@ from harness.scenario.schema import WorkloadSpec
 from harness.workload.requests import plan_requests
 
 PASSES = ("off", "ranges", "nvtx", "torch")
+"""A cell with a true `eager` (for ncu, which sees no kernel inside a graph) makes them without CUDA graphs."""
 COST_RANGES = 2000
 TRACE_OUTPUT_TOKENS = 6
 """A traced step holds thousands of events; five decode steps say what a kernel takes."""
@@ -46,6 +47,7 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
         progress(index, len(passes), f"pass {name}")
         stem = f"{cell['stem']}-{name}{index}"
         serve = _Pass(backend, spec, planned, seed, RunWriter(folder), stem, is_last=name not in passes[index + 1 :])
+        serve.is_eager = bool(cell.get("eager"))
         done.append({"name": name} | getattr(serve, f"run_{name}")(*([sink] if name == "nvtx" else [])))
         routing = serve.routing or routing
     facts = model_facts.facts(backend, routing, mean_context=_mean_context(planned)) if routing else None
@@ -79,7 +81,7 @@ class _Pass:
     ) -> None:
         self._backend, self._spec, self._planned, self._seed = backend, spec, planned, seed
         self._writer, self._stem = writer, stem
-        self._is_last = is_last
+        self._is_last, self.is_eager = is_last, False
         self.routing: dict | None = None
 
     def run_off(self) -> dict:
@@ -131,7 +133,7 @@ class _Pass:
         return name
 
     def _serve(self):
-        engine, recorder = self._engine(self._spec, eager=False)
+        engine, recorder = self._engine(self._spec, eager=self.is_eager)
         requests, steps = self._run(engine, self._planned, self._spec)
         return recorder, steps, requests
 

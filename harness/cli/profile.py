@@ -23,6 +23,7 @@ from harness.progress import say
     help="auto: nsys where it is found, and the torch profiler for what nsys does not see.",
 )
 @click.option("steps", "--steps", type=click.IntRange(2, 4096), default=32, help="Output tokens a request, at most.")
+@click.option("kernel_in", "--kernel-in", metavar="RANGE", help="Put the first kernel launched in this range under ncu.")
 @json_option
 def profile(
     scenario_path: str,
@@ -31,6 +32,7 @@ def profile(
     out: Path | None,
     profiler: str,
     steps: int,
+    kernel_in: str | None,
     as_json: bool,
 ):
     """Profile the cells of SCENARIO that serve requests: one table by range, from nsys and the torch profiler."""
@@ -39,7 +41,7 @@ def profile(
     from harness.scenario import load_scenario
 
     scenario = load_scenario(Path(scenario_path), overrides)
-    options = ProfileOptions(only=only, out=out, profiler=profiler, steps=steps)
+    options = ProfileOptions(only=only, out=out, profiler=profiler, steps=steps, kernel_in=kernel_in)
     run = execute_profile(scenario, device.detect(), options, say)
     code = _report(run, as_json=as_json)
     sys.exit(code)

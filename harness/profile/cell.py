@@ -10,18 +10,22 @@ import shutil
 import signal
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 from harness.collect.values import missing
 from harness.errors import ProfileError, StorageError, WorkerError
-from harness.profile import nsys, read
-from harness.profile.layers import layer_times
-from harness.profile.table import PHASES, Profile, tabulate
+from harness.profile import ncu, nsys
+from harness.profile.block import profile_block
+from harness.profile.nsys_sqlite import read_sqlite
+from harness.profile.read import DOMAIN
+from harness.profile.spans import Trace
 from harness.profile.target import RESULT
 from harness.profile.tools import Nsys
 from harness.record.write import RunWriter
+from harness.run.telemetry import device_reasons, window_of
+from harness.scenario.arrival import num_slots
+from harness.scenario.schema import WorkloadSpec
 from harness.telemetry import store
 from harness.telemetry.sampler import Telemetry, open_sampler
 from harness.verdict import Reason, judge_check, verdict
@@ -45,58 +49,68 @@ class Job:
     telemetry_rate_hz: float = 10.0
 
 
-def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str) -> tuple[dict, dict]:
-    """`wish`: auto, nsys or torch. Files go below `folder`, the run's."""
+def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str, kernel_in: str | None = None) -> tuple[dict, dict]:
+    """`wish`: auto, nsys or torch. `kernel_in`: a range whose first kernel goes under ncu. `folder`: the run's."""
     scratch = folder / "profile" / job.cell["stem"]
     answer, telemetry = _run(job, folder, scratch / "plain", PLAIN)
-    export, under, problem = None, None, None
+    seen, under, problem = None, None, None
     if tool is not None:
         try:
-            export, under = _under_nsys(job, folder, scratch / "nsys", tool)
+            seen, under = _under_nsys(job, folder, scratch / "nsys", tool)
         except (ProfileError, WorkerError) as error:
             if wish == "nsys":
                 raise
             problem = str(error)
-    passes = answer["result"]["passes"]
-    host, gpu, notes = read.sources(folder, passes, export, on_gpu=job.on_gpu)
-    found = tabulate(host, gpu)
-    block = {
-        "tool": f"nsys {tool.version}" if host.source == "nsys" else "ranges in process",
-        "sources": found.sources,
-        "notes": [*notes, *found.notes, *([f"nsys failed and was left out: {problem}"] if problem else [])],
-        "rows": [asdict(row) for row in found.rows],
-        "attributed": {phase: found.attributed(phase) for phase in PHASES if found.attributed(phase) is not None},
-        "overhead": [asdict(one) for one in read.overheads(passes, under)],
-        "cost": _cost(answer["result"]["cost"], found, passes),
-        "layers": layer_times(host, gpu if found.sources["gpu"] else None),
-        "facts": answer["result"]["facts"],
-        "files": _files(folder, scratch, passes),
-    }
-    samples = dict(next(done["samples"] for done in reversed(passes) if done["name"] == "ranges"))
+    result = answer["result"]
+    block = profile_block(folder, result, seen, under, on_gpu=job.on_gpu)
+    block["notes"] += [f"nsys failed and was left out: {problem}"] if problem else []
+    block["tool"] = f"nsys {tool.version}" if block["sources"]["host"] == "nsys" else "ranges in process"
+    block["files"] = _files(folder, scratch, result["passes"])
+    block["ncu"] = None if kernel_in is None else _under_ncu(job, folder, scratch / "ncu", kernel_in)
+    samples = dict(next(done["samples"] for done in reversed(result["passes"]) if done["name"] == "ranges"))
     name = f"samples/{job.cell['stem']}-telemetry.parquet"
     samples["telemetry"] = RunWriter(folder).store(name, lambda path: store.write(path, telemetry))
-    reasons = judge_check(answer["loaded"]["check"])
+    reasons = [*judge_check(answer["loaded"]["check"]), *_device_reasons(job, telemetry, folder, samples)]
     if problem:
         reasons.append(Reason("no_nsys", f"{problem} The table is from the other sources", invalidates=False))
-    metrics = answer["result"]["memory"] | {name: missing(name, NO_SPEED) for name in ("output_throughput", "median_ttft_ms")}
+    metrics = result["memory"] | {name: missing(name, NO_SPEED) for name in ("output_throughput", "median_ttft_ms")}
     return answer["loaded"], {"metrics": metrics, "samples": samples, "verdict": verdict(reasons), "profile": block}
 
 
-def _cost(cost: dict, found: Profile, passes: list[dict]) -> dict:
-    """What the collector costs a decode step by its own price: ranges a step x nanoseconds a range."""
-    step = found.row("decode step")
-    off = [second for done in passes if done["name"] == "off" for second in done["decode_s"]]
-    if step is None or not off:
-        return cost
-    num_ranges = sum(row.count for row in found.rows if row.phase == "decode step") / step.count
-    share = {kind: num_ranges * cost[f"{kind}_ns"] / (median(off) * 1e9) for kind in ("off", "collector")}
-    return cost | {"ranges_a_step": num_ranges, "off_share": share["off"], "collector_share": share["collector"]}
+def _device_reasons(job: Job, telemetry: Telemetry, folder: Path, samples: dict) -> list[Reason]:
+    """Clocks, throttling and a busy machine in the last listened pass."""
+    window = window_of(folder, samples)
+    if window is None:
+        return []
+    never_waits = job.cell["workload"]["arrival"]["kind"] == "closed"
+    return device_reasons(telemetry, window, on_gpu=job.on_gpu, threads=job.load["cpu_threads"] if never_waits else None)
 
 
-def _under_nsys(job: Job, folder: Path, scratch: Path, tool: Nsys) -> tuple[Path, list[dict]]:
+def _under_ncu(job: Job, folder: Path, scratch: Path, kernel_in: str) -> dict:
+    """The kernel's counters, or {"problem"}: the rest of the profile stands without them."""
+    program = ncu.find_ncu()
+    if program is None:
+        return {"problem": "ncu is not here: install Nsight Compute, or put it on the PATH"}
+    command = _prepare(replace(job, cell=_few_tokens(job.cell) | {"eager": True}), folder, scratch, ("nvtx",))
+    try:
+        return ncu.one_kernel(program, kernel_in, command, scratch, timeout_s=job.timeout_s)
+    except ProfileError as error:
+        return {"problem": str(error)}
+
+
+def _few_tokens(cell: dict) -> dict:
+    """One round of the slots: ncu replays a kernel many times, and one is asked for."""
+    slots = WorkloadSpec.model_validate(cell["workload"]).arrival
+    workload = cell["workload"] | {"output_tokens": 2, "num_requests": min(num_slots(slots), cell["workload"]["num_requests"])}
+    return cell | {"workload": workload}
+
+
+def _under_nsys(job: Job, folder: Path, scratch: Path, tool: Nsys) -> tuple[Trace, list[dict]]:
+    """What nsys recorded, and the passes as the process itself timed them."""
     command = _prepare(job, folder, scratch, UNDER_NSYS)
     export = nsys.collect(tool, command, scratch, timeout_s=job.timeout_s, with_cuda=job.on_gpu)
-    return export, _answer(scratch, 0, scratch / "nsys.log")["result"]["passes"]
+    passes = _answer(scratch, 0, scratch / "nsys.log")["result"]["passes"]
+    return read_sqlite(export, domain=DOMAIN), passes
 
 
 def _run(job: Job, folder: Path, scratch: Path, passes: tuple[str, ...]) -> tuple[dict, Telemetry]:

@@ -30,12 +30,13 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ProfileOptions:
-    """What the command line adds. `steps`: output tokens a request, at most the workload's own."""
+    """What the command line adds. `steps`: most output tokens a request. `kernel_in`: a range whose first kernel ncu sees."""
 
     only: str | None = None
     out: Path | None = None
     profiler: str = "auto"
     steps: int = 32
+    kernel_in: str | None = None
 
 
 def execute_profile(scenario: Scenario, device: Device, options: ProfileOptions, tell: Tell) -> Run:
@@ -92,7 +93,7 @@ def _record(cell: Cell, prepared: Prepared, writer: RunWriter, tool, options: Pr
         prepared.scenario.telemetry_rate_hz,
     )
     try:
-        loaded, result = profile_cell(job, writer.folder, tool, wish=options.profiler)
+        loaded, result = profile_cell(job, writer.folder, tool, wish=options.profiler, kernel_in=options.kernel_in)
         measurement = Measurement(cell, 0, loaded, result, None)
     except StorageError:
         raise

@@ -22,8 +22,9 @@ from harness.errors import ProfileError, StorageError
 from harness.profile.tools import Nsys
 
 QUIET = ("--sample=none", "--cpuctxsw=none")
-POLL_S = 0.05
+POLL_S, LOOK_S = 0.05, 1.0
 IMPORT_TIMEOUT_S = 300.0
+LEFT = ("nsys.nsys-rep", "nsys.qdstrm", "nsys.sqlite")
 TAIL_CHARS = 300
 MARK = "HARNESS_PROFILE_MARK"
 
@@ -56,8 +57,11 @@ def run_bounded(
     deadline = time.monotonic() + timeout_s
     try:
         started(process.pid)
+        look_s = 0.0
         while process.poll() is None:
-            _note_children(process.pid, seen)
+            if time.monotonic() >= look_s:  # seldom: reading /proc takes milliseconds, and something is being measured
+                _note_children(process.pid, seen)
+                look_s = time.monotonic() + LOOK_S
             if time.monotonic() > deadline:
                 raise ProfileError(f"{what}: no end after {timeout_s:g} s; it was ended. {tail(log)}")
             time.sleep(POLL_S)
@@ -126,6 +130,8 @@ def profile_command(nsys: Nsys, report: Path, command: list[str], *, with_cuda: 
 def collect(nsys: Nsys, command: list[str], folder: Path, *, timeout_s: float, with_cuda: bool) -> Path:
     """Profile `command`; the sqlite export. The command's own exit code is nsys's, and is checked by what it left."""
     report, log = folder / "nsys", folder / "nsys.log"
+    for name in LEFT:
+        (folder / name).unlink(missing_ok=True)  # an older report would be taken for this one's
     full = profile_command(nsys, report, command, with_cuda=with_cuda)
     ended = run_bounded(full, log=log, timeout_s=timeout_s, what="nsys profile")
     if ended.code < 0:

@@ -1,6 +1,6 @@
 """What the passes of one cell left, as Traces: which is the host's view, which has the kernels, what the listeners cost.
 
-In: the target's result, the run's folder, the nsys export where there is one. Out: the two traces to be joined, notes, and the
+In: the target's result, the run's folder, nsys's trace where there is one. Out: the two traces to be joined, notes, and the
 overhead of each kind of listening: medians of decode steps, in processes of their own where nsys was on.
 """
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.profile.graph import replayed_in_ranges
-from harness.profile.nsys_sqlite import read_sqlite
 from harness.profile.spans import Span, Trace
 from harness.profile.torch_trace import read_torch
 from harness.stats.summary import summarize
@@ -42,17 +41,15 @@ def collected_trace(folder: Path, ranges_file: str) -> Trace:
     return Trace("ranges in process", spans, None, 0, no_kernels="ranges in process: they see the host only")
 
 
-def sources(folder: Path, passes: list[dict], export: Path | None, *, on_gpu: bool) -> tuple[Trace, Trace | None, list[str]]:
+def sources(folder: Path, passes: list[dict], seen: Trace | None, *, on_gpu: bool) -> tuple[Trace, Trace | None, list[str]]:
     """(host, gpu, notes): nsys for both where it saw all; else its ranges, or our own, and the torch profiler's kernels."""
     notes: list[str] = []
     ours = [done for done in passes if done["name"] == "ranges"]
     host = collected_trace(folder, ours[-1]["samples"]["ranges"])
-    if export is not None:
-        seen = read_sqlite(export, domain=DOMAIN)
-        if seen.spans:
-            host = seen
-        else:
-            notes.append("nsys recorded no range of ours; the host's times are the process's own")
+    if seen is not None and seen.spans:
+        host = seen
+    elif seen is not None:
+        notes.append("nsys recorded no range of ours; the host's times are the process's own")
     if not on_gpu:
         return host, Trace("CPU", (), None, 0, no_kernels="the model ran on the CPU: no GPU took part"), notes
     if host.source == "nsys" and host.missing_kernels is None:

@@ -7,8 +7,10 @@ below the table, with the source of each column.
 from collections.abc import Iterator
 from typing import Any
 
-HEADERS = ("range", "calls", "total ms", "mean us", "p50 us", "p99 us", "share", "GPU us", "kernels", "gap us")
+HEADERS = ("range", "calls", "total ms", "mean us", "p50 us", "p99 us", "share", "GPU us", "GPU share", "kernels", "gap us")
 DASH = "–"
+IN_GRAPH = "Ranges without host times lie inside a CUDA graph, which the host launches as a whole"
+COUNTERS = ("Duration", "Memory Throughput", "DRAM Throughput", "Compute (SM) Throughput", "Achieved Occupancy")
 
 
 def rows(block: dict) -> Iterator[tuple[str, ...]]:
@@ -17,14 +19,19 @@ def rows(block: dict) -> Iterator[tuple[str, ...]]:
         depth = len(row["path"]) - 1
         yield (
             "  " * depth + row["path"][-1],
-            f"{row['count']}",
+            DASH if row["count"] is None else f"{row['count']}",
             _number(row["total_ns"], 1e6, 2),
             *(_number(row[key], 1e3, 1) for key in ("mean_ns", "p50_ns", "p99_ns")),
-            f"{100 * row['share']:.1f} %",
+            _percent(row["share"]),
             _number(row["gpu_ns"], 1e3, 1),
+            _percent(row["gpu_share"]),
             _number(row["kernels"], 1, 1),
             _number(row["gap_ns"], 1e3, 1),
         )
+
+
+def _percent(share: float | None) -> str:
+    return DASH if share is None else f"{100 * share:.1f} %"
 
 
 def _number(value: float | None, unit: float, digits: int) -> str:
@@ -39,10 +46,15 @@ def lines(block: dict) -> Iterator[str]:
         if sources["gpu"]
         else f"no GPU columns: {sources['no_gpu']}."
     )
-    for phase, share in block["attributed"].items():
-        yield f"{100 * share:.1f} % of the time of {phase} lies in ranges that name a piece of work."
-    if any(row["p99_ns"] is None for row in block["rows"]):
+    for phase, shares in block["attributed"].items():
+        parts = " and ".join(
+            f"{100 * share:.1f} % of the {'GPU' if kind == 'gpu' else kind} time" for kind, share in shares.items()
+        )
+        yield f"{parts} of {phase} lies in ranges that name a piece of work."
+    if any(row["p99_ns"] is None and row["count"] for row in block["rows"]):
         yield "p99 needs 100 calls or more."
+    if any(row["count"] is None for row in block["rows"]):
+        yield IN_GRAPH + "."
     for one in block["overhead"]:
         ratio = "" if one["ratio"] is None or one["what"] == "off" else f", {100 * (one['ratio'] - 1):+.1f} % of off"
         yield (
@@ -56,6 +68,17 @@ def lines(block: dict) -> Iterator[str]:
             f"{100 * cost['collector_share']:.2f} % of it; off, {cost['off_ns']:.0f} ns each, {100 * cost['off_share']:.2f} %."
         )
     yield from block["notes"]
+    yield from _counters(block.get("ncu"))
+
+
+def _counters(found: dict | None) -> Iterator[str]:
+    if found is None:
+        return
+    if "problem" in found:
+        yield found["problem"]
+        return
+    shown = "; ".join(f"{m['name']} {m['value']} {m['unit']}".strip() for m in found["metrics"] if m["name"] in COUNTERS)
+    yield f"ncu, first kernel in {found['inside']}: {found['kernel']}: {shown or 'none of the usual counters'}"
 
 
 def rich_table(record: dict) -> Any:

@@ -10,7 +10,9 @@ In: a record's `profile` block (facts, layers). Out: `Point`s. Bytes are what mu
 from dataclasses import dataclass
 
 GATE_UP, DOWN = "gate-up GEMM", "down GEMM"
-PLACED = ("attention", "route", "experts", GATE_UP, DOWN, "head")
+PROJECTIONS = "attention projections"
+"""A range of its own in the GPU engine, where `attention` is what reads keys and values; elsewhere `attention` is both."""
+PLACED = ("attention", PROJECTIONS, "route", "experts", GATE_UP, DOWN, "head")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +53,18 @@ def points(block: dict) -> list[Point]:
     facts = block.get("facts")
     if not facts or not facts.get("experts_hit"):
         return []
-    found = []
+    found, is_apart = [], any(row["name"] == PROJECTIONS for row in block["layers"])
     for row in block["layers"]:
         us = row["gpu_us"] if row["gpu_us"] else row["host_us"]
         if row["name"] in PLACED and us:
-            found.append(_point(row, us, facts, is_gpu=bool(row["gpu_us"])))
+            found.append(_point(row, us * row["calls"], facts, is_gpu=bool(row["gpu_us"]), is_apart=is_apart))
     return found
 
 
-def _point(row: dict, us: float, facts: dict, *, is_gpu: bool) -> Point:
+def _point(row: dict, us: float, facts: dict, *, is_gpu: bool, is_apart: bool) -> Point:
     layer, name = row["layer"], row["name"]
     hit = facts["experts_hit"][layer] if layer is not None else None
-    num_bytes, flops = _work(name, facts, hit)
+    num_bytes, flops = _attention(name, facts, is_apart=is_apart) if "attention" in name else _work(name, facts, hit)
     ceilings = facts["ceilings"]
     read_us = num_bytes / ceilings["best_read_gb_s"] / 1e3
     product_us = flops / ceilings["product_tflops"][facts["product_kind"]] / 1e6
@@ -80,12 +82,19 @@ def _work(name: str, facts: dict, hit: float | None) -> tuple[float, float]:
         return shares[name] * hit * facts["expert_bytes"], shares[name] * experts_flops
     if name == "route":
         return facts["router_bytes"], 2 * tokens * hidden * facts["num_experts"]
-    if name == "head":
-        return facts["head_bytes"], 2 * tokens * hidden * facts["vocab"]
+    return facts["head_bytes"], 2 * tokens * hidden * facts["vocab"]
+
+
+def _attention(name: str, facts: dict, *, is_apart: bool) -> tuple[float, float]:
+    """(bytes, operations) of projections, keys and values, or of one of the two where they are ranges of their own."""
+    tokens = facts["decode_tokens"]
     values = tokens * facts["mean_context"]
     kv_bytes = 2 * values * facts["kv_heads"] * facts["head_dim"] * facts["kv_bytes_per_value"]
-    projections = 2 * tokens * facts["attention_bytes"] / 2  # BF16: two bytes a weight
-    return facts["attention_bytes"] + kv_bytes, projections + 4 * values * facts["heads"] * facts["head_dim"]
+    kv = (kv_bytes, 4 * values * facts["heads"] * facts["head_dim"])
+    projections = (facts["attention_bytes"], 2 * tokens * facts["attention_bytes"] / 2)  # BF16: two bytes a weight
+    if name == PROJECTIONS:
+        return projections
+    return kv if is_apart else (projections[0] + kv[0], projections[1] + kv[1])
 
 
 def by_name(found: list[Point]) -> list[Point]:

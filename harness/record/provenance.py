@@ -21,7 +21,6 @@ LIBRARIES = (
     "vllm",
     "transformers",
     "pandas",
-    "nvtx",
 )
 
 

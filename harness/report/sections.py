@@ -16,6 +16,7 @@ from harness.report.tables import (
     detail,
     experts,
     kernels,
+    ledger,
     profile,
     provenance,
     serving,
@@ -89,7 +90,7 @@ def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list
     speed = REFERENCE_INTRO if is_reference else "Output tokens a second, time to first token, latency."
     usage = "How evenly the router uses its experts, and how often a cache of experts would hit."
     memory = drawn["memory"] + drawn["quality"]
-    quality = detail.quality_table(everyone), detail.memory_table(everyone)
+    quality = detail.quality_table(everyone), detail.memory_table(everyone), ledger.ledger_table(cells)
     loads = serving.load_table(cells), serving.sweep_table(cells), serving.client_table(cells)
     routing = experts.usage_table(cells), experts.layers_table(cells), experts.cache_table(cells)
     return [

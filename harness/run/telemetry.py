@@ -7,6 +7,7 @@ requests: from the first submission to the last token, as the request samples te
 
 from pathlib import Path
 
+from harness.collect.values import measured, missing
 from harness.device import num_cores
 from harness.record.write import RunWriter
 from harness.run.prepare import Prepared
@@ -14,7 +15,7 @@ from harness.telemetry import store
 from harness.telemetry.judge import judge_host, judge_telemetry
 from harness.telemetry.sampler import Sampler, Telemetry, open_sampler
 from harness.telemetry.summary import Window, telemetry_metrics
-from harness.verdict import add_reasons
+from harness.verdict import Reason, add_reasons
 
 
 def watched(worker, prepared: Prepared) -> Sampler:
@@ -38,10 +39,28 @@ def add_telemetry(
     if window is None:
         return
     result["metrics"] |= telemetry_metrics(telemetry, window)
-    reasons = judge_telemetry(telemetry, window, on_gpu=prepared.device.is_gpu)
-    if never_waits and not prepared.device.is_gpu and prepared.scenario.cpu_threads == 1:
-        reasons += judge_host(telemetry, window, threads=1, num_cores=num_cores())
+    result["metrics"]["outside_allocator_bytes"] = outside_allocator(result["metrics"])
+    threads = prepared.scenario.cpu_threads if never_waits else None
+    reasons = device_reasons(telemetry, window, on_gpu=prepared.device.is_gpu, threads=threads)
     result["verdict"] = add_reasons(result["verdict"], reasons)
+
+
+def device_reasons(telemetry: Telemetry, window: Window, *, on_gpu: bool, threads: int | None) -> list[Reason]:
+    """`threads`: of a worker that never waits for a request; None when it may. Several threads wait for each other."""
+    if not on_gpu and threads == 1:
+        return judge_host(telemetry, window, threads=1, num_cores=num_cores())
+    return judge_telemetry(telemetry, window, on_gpu=on_gpu)
+
+
+def outside_allocator(metrics: dict) -> dict:
+    """What the process holds on the device beside PyTorch's allocator; null where a part of the sum is."""
+    name = "outside_allocator_bytes"
+    parts = ("peak_device_memory_bytes", "other_processes_bytes", "reserved_bytes")
+    values = [metrics.get(part, {}).get("value") for part in parts]
+    if None in values:
+        lacking = next(part for part, value in zip(parts, values, strict=True) if value is None)
+        return missing(name, metrics.get(lacking, {}).get("reason") or f"{lacking} was not measured")
+    return measured(name, values[0] - values[1] - values[2], 1)
 
 
 def window_of(folder: Path, samples: dict[str, str]) -> Window | None:

@@ -11,6 +11,9 @@ import psutil
 from harness.device import cpu_name, num_cores
 from harness.telemetry.sample import DeviceFacts, Sample
 
+MIN_ELAPSED_S = 0.05
+"""The kernel counts CPU time in ticks of 10 ms: below five of them a share is mostly rounding."""
+
 
 class HostReader:
     """`utilization_pct` needs two readings: the first has none."""
@@ -28,11 +31,19 @@ class HostReader:
             rss = sum(process.memory_info().rss for process in family)
         except psutil.Error:
             return [Sample(now_ns, "cpu")]
-        last, self._last = self._last, (now_ns, busy_s)
-        share = None
-        if last is not None and now_ns > last[0]:
-            share = max(0.0, 100.0 * (busy_s - last[1]) / ((now_ns - last[0]) / 1e9) / num_cores())
-        return [Sample(now_ns, "cpu", utilization_pct=share, rss_bytes=rss)]
+        return [Sample(now_ns, "cpu", utilization_pct=self._share(now_ns, busy_s), rss_bytes=rss)]
+
+    def _share(self, now_ns: int, busy_s: float) -> float | None:
+        """Percent of all cores since the last reading that was far enough away to tell; None where none is."""
+        if self._last is None:
+            self._last = now_ns, busy_s
+            return None
+        elapsed_s = (now_ns - self._last[0]) / 1e9
+        if elapsed_s < MIN_ELAPSED_S:
+            return None
+        share = 100.0 * (busy_s - self._last[1]) / elapsed_s / num_cores()
+        self._last = now_ns, busy_s
+        return max(0.0, share)
 
     def facts(self) -> list[DeviceFacts]:
         why = "a CPU tells no power, clock or throttling through this reader"

@@ -19,6 +19,7 @@ GPU_METRICS = {
     "mean_gpu_utilization_pct": "GPU utilisation", "utilization_x_throughput": "GPU utilisation",
     "median_sm_clock_mhz": "SM clock", "min_sm_clock_mhz": "SM clock", "median_memory_clock_mhz": "memory clock",
     "max_temperature_c": "temperature", "throttled_pct": "throttle reasons", "peak_device_memory_bytes": "device memory",
+    "other_processes_bytes": "device memory",
 }  # fmt: skip
 MIN_SAMPLES = 3
 
@@ -84,6 +85,7 @@ def _gpus(inside: list[list[Sample]], every: list[list[Sample]], window: Window,
         "max_temperature_c": max(_values(pooled, "temperature_c"), default=None),
         "throttled_pct": 100 * sum(bool(int(r) & mask) for r in reasons) / len(reasons) if reasons else None,
         "peak_device_memory_bytes": _peak_memory(inside),
+        "other_processes_bytes": max(_values(pooled, "other_processes_bytes"), default=None),
     }
     why = {field: reason for fact in telemetry.facts for field, reason in fact.missing if fact.device != "cpu"}
     reason = "; ".join(dict.fromkeys(why.values())) or "the GPU does not tell it"

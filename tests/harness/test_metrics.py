@@ -61,6 +61,11 @@ TELEMETRY = [
     "throttled_pct",
     "peak_device_memory_bytes",
     "mean_cpu_utilization_pct",
+    "reserved_bytes",
+    "allocator_slack_bytes",
+    "graph_pool_bytes",
+    "outside_allocator_bytes",
+    "other_processes_bytes",
 ]
 
 # Checked in order; the first that ends the name holds.

@@ -49,3 +49,9 @@ def test_wrong_output_has_no_speed():
     check = {"relative_error": 0.5, "bound": 0.01, "passed": False, "against": "a float64 loop"}
     assert verdict(judge_check(check))["state"] == "INVALID"
     assert judge_check(check | {"passed": True}) == []
+
+
+def test_slow_drift_that_thirds_do_not_show_is_named():
+    warming = [6.0 - 0.02 * i + 0.01 * (i % 3) for i in range(60)]
+    assert codes(GOOD, steps(warming)) == ["warm_up"]
+    assert codes(GOOD, steps(warming[::-1])) == ["slowing"]

@@ -13,8 +13,8 @@ from harness.report.tables.profile import blocks
 from harness.report.variants import Variant
 
 COLORS = {
-    "attention": "#56b4e9", "route": "#e69f00", "experts": "#0072b2", "gate-up GEMM": "#009e73", "down GEMM": "#cc79a7",
-    "head": "#7f7f7f",
+    "attention": "#56b4e9", "attention projections": "#a6559d", "route": "#e69f00", "experts": "#0072b2",
+    "gate-up GEMM": "#009e73", "down GEMM": "#cc79a7", "head": "#7f7f7f",
 }  # fmt: skip
 PANEL_IN, MAX_PANELS = 2.5, 6
 

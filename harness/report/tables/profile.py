@@ -5,13 +5,15 @@ In: measured cells with a `profile` block. Out: Tables. A figure that no source 
 
 from collections.abc import Iterator, Sequence
 
-from harness.profile.render import DASH
+from harness.profile.render import DASH, IN_GRAPH
 from harness.profile.roofline import Point, by_name, points
 from harness.report.cells import REFERENCE_SPEED, MeasuredCell
 from harness.report.grid import Entry, Footnotes, Group, Table, table
 from harness.report.numbers import significant
 
-RANGES = ("Range", "Calls", "Total", "Mean", "p50", "p99", "Share", "GPU a call", "Kernels", "Gaps a call")
+RANGES = ("Range", "Calls", "Total", "Mean", "p50", "p99", "Share", "GPU a call", "GPU share", "Kernels", "Gaps a call")
+NOT_INSIDE = "no kernel was launched inside"
+IN_ROWS = "its kernels stand in the rows of the ranges that they were captured in"
 ROOFLINE = ("Work", "Experts hit", "Bytes", "Operations", "Time", "Read", "Computed", "Limit", "Share of limit", "Bound by")
 
 
@@ -32,7 +34,7 @@ def ranges_table(cells: Sequence[MeasuredCell]) -> Table:
     """A row a path of ranges, a group a cell."""
     notes, groups = Footnotes(), []
     for cell, block in blocks(cells):
-        why = block["sources"]["no_gpu"] or "no kernel was launched inside"
+        why = block["sources"]["no_gpu"] or NOT_INSIDE
         groups.append(Group(label(cell), tuple(_range_row(row, notes, why) for row in block["rows"])))
     caption = (
         "Time by range. Indented ranges lie inside the one above. GPU: duration of the kernels launched inside; gaps: time "
@@ -44,25 +46,39 @@ def ranges_table(cells: Sequence[MeasuredCell]) -> Table:
 def _range_row(row: dict, notes: Footnotes, why: str) -> tuple[Entry, ...]:
     depth = len(row["path"]) - 1
     name = "\u2003" * depth + row["path"][-1]
-    p99 = notes.dash("p99 needs 100 calls") if row["p99_ns"] is None else _us(row["p99_ns"])
-    kernels = notes.dash(why) if row["kernels"] is None else Entry(significant(row["kernels"], 3))
-    gpu, gap = (notes.dash(why) if row[key] is None else _us(row[key]) for key in ("gpu_ns", "gap_ns"))
-    return (
-        Entry(name, tone="" if depth else "head"),
-        Entry(f"{row['count']}"),
-        Entry(f"{row['total_ns'] / 1e6:.2f}", "ms"),
-        _us(row["mean_ns"]),
-        _us(row["p50_ns"]),
-        p99,
-        Entry(f"{100 * row['share']:.1f}", "%"),
-        gpu,
-        kernels,
-        gap,
-    )
+    shown = [Entry(name, tone="" if depth else "head")]
+    for key, form in HOST_COLUMNS.items():
+        reason = "p99 needs 100 calls" if row["count"] else IN_GRAPH
+        shown.append(notes.dash(reason) if row[key] is None else form(row[key]))
+    why = IN_ROWS if name.strip() == "graph replay" and why == NOT_INSIDE else why
+    for key, form in GPU_COLUMNS.items():
+        shown.append(notes.dash(why) if row[key] is None else form(row[key]))
+    return tuple(shown)
 
 
 def _us(ns: float) -> Entry:
     return Entry(significant(ns / 1e3, 4), "µs")
+
+
+def _percent(share: float) -> Entry:
+    return Entry(f"{100 * share:.1f}", "%")
+
+
+HOST_COLUMNS = {
+    "count": lambda value: Entry(f"{value}"),
+    "total_ns": lambda value: Entry(f"{value / 1e6:.2f}", "ms"),
+    "mean_ns": _us,
+    "p50_ns": _us,
+    "p99_ns": _us,
+    "share": _percent,
+}
+GPU_COLUMNS = {
+    "gpu_ns": _us,
+    "gpu_share": _percent,
+    "kernels": lambda value: Entry(significant(value, 3)),
+    "gap_ns": _us,
+}
+"""Key of a row in the record -> its Entry."""
 
 
 def roofline_table(cells: Sequence[MeasuredCell]) -> Table:

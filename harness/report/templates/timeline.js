@@ -5,7 +5,7 @@
   const INK = "#1b1f24", MUTED = "#57606a", RULE = "#d8dde3";
   const WAIT = "#d3d8de", PREFILL = "#1b1f24", DECODE = "#0072b2", LINE = "#0072b2", BAND = "rgba(0,114,178,.22)";
   const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#a6559d", "#8c6d1f", "#3d6b35"];
-  const LEFT = 132, TOP = 24, ROW = 9, DEPTH = 15, CHART = 44, GAP = 18, MIN_SPAN = 20;
+  const LEFT = 158, TOP = 24, ROW = 9, DEPTH = 15, CHART = 44, GAP = 18, MIN_SPAN = 20;
 
   const fmt = (us) => us >= 1e6 ? (us / 1e6).toFixed(us >= 1e7 ? 2 : 3) + " s" : us >= 1e3 ? (us / 1e3).toFixed(2) + " ms" : us.toFixed(0) + " µs";
   const lower = (a, x) => { let lo = 0, hi = a.length; while (lo < hi) { const m = (lo + hi) >> 1; a[m] < x ? lo = m + 1 : hi = m; } return lo; };
@@ -57,9 +57,17 @@
     }
     label(lane) {
       const words = lane.label.split(" "), lines = [""];
-      for (const w of words) { const joined = (lines.at(-1) + " " + w).trim(); if (this.c.measureText(joined).width > LEFT - 34 && lines.at(-1)) lines.push(w); else lines[lines.length - 1] = joined; }
+      for (const w of words) { const joined = (lines.at(-1) + " " + w).trim(); if (this.c.measureText(joined).width > LEFT - 62 && lines.at(-1)) lines.push(w); else lines[lines.length - 1] = joined; }
       const y = lane.y + Math.min(lane.height, 44) / 2 - (lines.length - 1) * 7;
       lines.forEach((text, i) => this.c.fillText(text, 4, y + i * 14));
+      if (lane.kind !== "chart") return;
+      this.c.textAlign = "right"; this.c.fillStyle = MUTED; this.c.font = "11px system-ui, sans-serif";
+      this.c.fillText(`${+this.high(lane).toPrecision(4)} ${lane.unit}`, LEFT - 5, lane.y + 3); this.c.fillText("0", LEFT - 5, lane.y + lane.height - 2);
+      this.c.font = "12px system-ui, sans-serif";
+    }
+    high(lane) {
+      if (lane.high === undefined) { lane.high = 0; for (const v of lane.value) if (v > lane.high) lane.high = v; lane.high = lane.high || 1; }
+      return lane.high;
     }
     axis() {
       const c = this.c, span = this.view[1] - this.view[0];
@@ -67,7 +75,7 @@
       c.strokeStyle = RULE; c.fillStyle = MUTED; c.textAlign = "center"; c.lineWidth = 1;
       for (let t = Math.ceil(this.view[0] / step) * step; t <= this.view[1]; t += step) {
         const x = Math.round(this.x(t)) + .5; c.beginPath(); c.moveTo(x, TOP - 8); c.lineTo(x, this.height - 8); c.stroke();
-        if (x > LEFT + 8 && x < this.width - 30) c.fillText(t === 0 ? "0" : fmt(t), x, 8);
+        if (x > LEFT + 8 && x < this.width - 30) c.fillText(t === 0 ? "0" : fmt(t).replace(/\.?0+ /, " "), x, 8);
       }
     }
     rect(a, b, y, h, color, min = .6) { this.c.fillStyle = color; this.c.fillRect(a, y, Math.max(min, b - a), h); this.rects++; }
@@ -108,9 +116,7 @@
     }
     chart(lane) {
       const c = this.c, i0 = Math.max(0, lower(lane.time, this.view[0]) - 1), i1 = Math.min(lane.time.length, lower(lane.time, this.view[1]) + 1);
-      let high = -Infinity; for (let i = 0; i < lane.value.length; i++) if (lane.value[i] > high) high = lane.value[i];
-      if (!(high > 0)) high = 1;
-      const y = (v) => lane.y + lane.height - v / high * (lane.height - 4);
+      const high = this.high(lane), y = (v) => lane.y + lane.height - v / high * (lane.height - 4);
       c.strokeStyle = RULE; c.beginPath(); c.moveTo(LEFT, lane.y + lane.height + .5); c.lineTo(this.width, lane.y + lane.height + .5); c.stroke();
       c.strokeStyle = LINE; c.lineWidth = 1.2; c.beginPath();
       let px = -1, lo = 0, hi = 0, open = false, lastY = 0; c.fillStyle = BAND;
@@ -124,8 +130,7 @@
         if (!open) c.moveTo(x, v); else { if (lane.isStep) c.lineTo(x, lastY); c.lineTo(x, v); }
         open = true; lastY = v;
       }
-      c.stroke(); c.lineWidth = 1; c.fillStyle = MUTED; c.textAlign = "left";
-      c.fillText(`${+high.toPrecision(4)} ${lane.unit}`, LEFT + 4, lane.y + 5);
+      c.stroke(); c.lineWidth = 1;
     }
     at(mx, my) {
       const t = this.t(mx), lane = this.lanes.find((l) => my >= l.y - 3 && my <= l.y + l.height + 3), d = this.data;

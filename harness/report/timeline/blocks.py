@@ -23,7 +23,7 @@ def join_steps(steps: dict[str, np.ndarray], limit: int = MAX_BLOCKS) -> dict[st
     begins = sorted({start for a, b in _pairs(sorted(edges)) for start in range(a, b, group)})
     while len(begins) > limit:  # phases that alternate at every step: join across them, the first one names the block
         begins = begins[::2]
-    ends = [*begins[1:], num]
+    ends = [*begins[1:], num] if begins else []
     spans = list(zip(begins, ends, strict=True))
     return {
         "start": [int(steps["start"][a]) for a, _ in spans],

@@ -1,0 +1,52 @@
+"""One kernel under ncu: what is asked of it, what its CSV says, and what is said when it cannot."""
+
+import sys
+
+import pytest
+
+from harness.errors import ProfileError
+from harness.profile.ncu import ncu_command, one_kernel
+from harness.profile.render import lines
+
+CSV = """==PROF== Connected to process 7
+loading 1/5
+"ID","Process ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"
+"0","7","gemm(float *, int)","GPU Speed Of Light Throughput","Memory Throughput","%","81.3"
+"0","7","gemm(float *, int)","GPU Speed Of Light Throughput","Duration","us","64.1"
+==PROF== Disconnected
+"""
+
+
+def fake(folder, output: str) -> str:
+    path = folder / "ncu-of-the-test"
+    path.write_text(f"#!{sys.executable}\nprint({output!r})\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_range_is_a_push_pop_range_of_our_domain():
+    command = ncu_command("ncu", "gate-up GEMM", ["python", "x.py"])
+    assert command[command.index("--nvtx-include") + 1] == "fp4moe@gate-up GEMM/" and command[-2:] == ["python", "x.py"]
+
+
+def test_counters_are_read_from_between_the_other_lines(tmp_path):
+    found = one_kernel(fake(tmp_path, CSV), "gate-up GEMM", ["true"], tmp_path, timeout_s=20)
+    assert found["kernel"] == "gemm(float *, int)"
+    assert found["metrics"][1] == {
+        "section": "GPU Speed Of Light Throughput", "name": "Duration", "unit": "us", "value": "64.1"
+    }  # fmt: skip
+    block = dict.fromkeys(("rows", "overhead", "notes"), []) | {"attributed": {}, "ncu": found}
+    block["sources"] = {"host": "x", "gpu": "x", "no_gpu": ""}
+    assert "Memory Throughput 81.3 %; Duration 64.1 us" in list(lines(block))[-1]
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        pytest.param("==ERROR== ERR_NVGPUCTRPERM - no permission", "only an administrator", id="no-permission"),
+        pytest.param("==WARNING== No kernels were profiled.", "no kernel was launched in the range 'route'", id="no-kernel"),
+    ],
+)
+def test_what_stops_it_is_said(tmp_path, output, words):
+    with pytest.raises(ProfileError, match=words):
+        one_kernel(fake(tmp_path, output), "route", ["true"], tmp_path, timeout_s=20)
