@@ -1,0 +1,100 @@
+"""What a comparison judges: at most three primary metrics, the smallest effect of each that matters, the levels.
+
+In: `gates.primary` of a scenario, or `--metric NAME=PERCENT`, else the defaults. Out: `Rules`.
+
+An effect is a slowdown factor: b over a where lower is better, a over b where higher is, so that a delay of 10 % reads
+10 % in milliseconds and in tokens a second. More than three metrics cannot be judged together: at 5 repeats against 5
+the smallest p of Mann-Whitney is .0079, and Holm's correction multiplies it by their number.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.metrics import METRICS
+
+MAX_PRIMARY = 3
+COMPARE_ALPHA = 0.05
+GATE_ALPHA = 0.02
+"""Two-sided and over the family, so that at most half of it, 1 %, are false alarms of a gate."""
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """A metric to judge. A slowdown or speedup factor below 1 + min_effect_pct / 100 does not matter."""
+
+    metric: str
+    min_effect_pct: float
+
+    @property
+    def margin(self) -> float:
+        return 1 + self.min_effect_pct / 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Primary metrics and the level of the tests, which is that of the family after Holm's correction."""
+
+    primary: tuple[Primary, ...]
+    alpha: float = COMPARE_ALPHA
+    confidence: float = CONFIDENCE
+
+
+DEFAULT_PRIMARY = (
+    Primary("output_throughput", 3.0),
+    Primary("median_ttft_ms", 5.0),
+    Primary("median_itl_ms", 3.0),
+)
+EXACT_UNITS = ("bytes", "nats", "bits/byte", "1", "%", "tokens")
+"""Units of figures that a repeat on the same machine gives again to the last digit."""
+NOISY_NAMES = ("process_peak_rss_bytes",)
+EXACT_MIN_EFFECT_PCT = 0.1
+"""Perplexity and memory: below this a change is called the same."""
+
+
+def is_exact(metric: str) -> bool:
+    """Whether repeats of the metric are equal by nature, so that a test over repeats says nothing."""
+    known = METRICS.get(metric)
+    return known is not None and known.unit in EXACT_UNITS and metric not in NOISY_NAMES
+
+
+def make_rules(primary: Iterable[Primary] = (), *, alpha: float = COMPARE_ALPHA) -> Rules:
+    """Rules with these primary metrics, or the defaults; UsageError for one that cannot be judged."""
+    chosen = tuple(primary) or DEFAULT_PRIMARY
+    if len(chosen) > MAX_PRIMARY:
+        raise UsageError(
+            f"primary metrics: at most {MAX_PRIMARY} can be judged together (got {len(chosen)}); the others are shown, not judged"
+        )
+    for item in chosen:
+        problem = metric_problem(item.metric)
+        if problem:
+            raise UsageError(f"primary metric {item.metric!r}: {problem}")
+    return Rules(chosen, alpha)
+
+
+def metric_problem(metric: str) -> str | None:
+    """Why a metric cannot be primary; None when it can."""
+    if metric not in METRICS:
+        return "no metric of that name; see harness/metrics.py or the Definitions of a report"
+    if METRICS[metric].direction == "none":
+        return "has no better and worse, so it cannot be judged"
+    if is_exact(metric):
+        return "is the same in every repeat; gate it under `exact`, without repeats"
+    return None
+
+
+def parse_metric(text: str) -> Primary:
+    """`median_ttft_ms=5` -> Primary; UsageError for anything else."""
+    name, equals, percent = text.partition("=")
+    try:
+        value = float(percent.rstrip("%")) if equals else _default_effect(name)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 100:
+        raise UsageError(f"--metric {text!r}: must be NAME=PERCENT with 0 < PERCENT <= 100, for example median_ttft_ms=5")
+    return Primary(name.strip(), value)
+
+
+def _default_effect(name: str) -> float:
+    return next((item.min_effect_pct for item in DEFAULT_PRIMARY if item.metric == name), 3.0)
