@@ -213,3 +213,23 @@ def by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
 
 
 METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _QUALITY + _MEMORY)
+
+EXACT_UNITS = ("bytes", "nats", "bits/byte", "1", "%", "tokens")
+"""Units of figures that a repeat on the same machine gives again to the last digit."""
+NOISY_NAMES = ("process_peak_rss_bytes",)
+
+
+def is_exact(name: str) -> bool:
+    """Whether repeats of a metric are equal by nature, so that a test over repeats says nothing."""
+    return name in METRICS and METRICS[name].unit in EXACT_UNITS and name not in NOISY_NAMES
+
+
+def primary_problem(name: str) -> str | None:
+    """Why a metric cannot be judged over repeats; None when it can."""
+    if name not in METRICS:
+        return "no metric of that name; see harness/metrics.py or the Definitions of a report"
+    if METRICS[name].direction == "none":
+        return "has no better and worse, so it cannot be judged"
+    if is_exact(name):
+        return "is the same in every repeat; gate it under `exact`, without repeats"
+    return None

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.metrics import METRICS
+from harness.metrics import primary_problem
 
 MAX_PRIMARY = 3
 COMPARE_ALPHA = 0.05
@@ -46,17 +46,8 @@ DEFAULT_PRIMARY = (
     Primary("median_ttft_ms", 5.0),
     Primary("median_itl_ms", 3.0),
 )
-EXACT_UNITS = ("bytes", "nats", "bits/byte", "1", "%", "tokens")
-"""Units of figures that a repeat on the same machine gives again to the last digit."""
-NOISY_NAMES = ("process_peak_rss_bytes",)
 EXACT_MIN_EFFECT_PCT = 0.1
 """Perplexity and memory: below this a change is called the same."""
-
-
-def is_exact(metric: str) -> bool:
-    """Whether repeats of the metric are equal by nature, so that a test over repeats says nothing."""
-    known = METRICS.get(metric)
-    return known is not None and known.unit in EXACT_UNITS and metric not in NOISY_NAMES
 
 
 def make_rules(primary: Iterable[Primary] = (), *, alpha: float = COMPARE_ALPHA) -> Rules:
@@ -67,21 +58,10 @@ def make_rules(primary: Iterable[Primary] = (), *, alpha: float = COMPARE_ALPHA)
             f"primary metrics: at most {MAX_PRIMARY} can be judged together (got {len(chosen)}); the others are shown, not judged"
         )
     for item in chosen:
-        problem = metric_problem(item.metric)
+        problem = primary_problem(item.metric)
         if problem:
             raise UsageError(f"primary metric {item.metric!r}: {problem}")
     return Rules(chosen, alpha)
-
-
-def metric_problem(metric: str) -> str | None:
-    """Why a metric cannot be primary; None when it can."""
-    if metric not in METRICS:
-        return "no metric of that name; see harness/metrics.py or the Definitions of a report"
-    if METRICS[metric].direction == "none":
-        return "has no better and worse, so it cannot be judged"
-    if is_exact(metric):
-        return "is the same in every repeat; gate it under `exact`, without repeats"
-    return None
 
 
 def parse_metric(text: str) -> Primary:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, fie
 from harness.implementations import NAMES
 from harness.precisions import ACTIVATIONS, METHODS
 from harness.scenario.arrival import ArrivalSpec
+from harness.scenario.gates import GateSpec
 from harness.scenario.positions import Positions, show_path
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -123,6 +124,7 @@ class Scenario(Spec):
     quality: QualitySpec | None = None
     kernels: KernelSpec = KernelSpec()
     limits: LimitSpec = LimitSpec()
+    gates: GateSpec | None = None
     repeats: int = Field(3, ge=1, le=30)
     cpu_threads: int = Field(
         1, ge=1, le=1024, description="Threads of a worker on a CPU; 1 is fastest for small models, and the steadiest"
