@@ -103,6 +103,17 @@ _LATENCY = tuple(
     for prefix, (words, function) in _STATISTICS.items()
 )
 
+_CPU = (
+    Metric(
+        "median_step_cpu_ms",
+        "ms",
+        "lower",
+        "Median over decode steps of the CPU time that the worker's process spends in one; a GPU's work has none. "
+        "Other processes on the machine hardly change it, so a gate on a shared CPU can see small changes.",
+        "median over decode steps of (process CPU time after - before)",
+    ),
+)
+
 _QUALITY = (
     Metric(
         "perplexity",
@@ -212,7 +223,7 @@ def by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
     return dict(zip(names, metrics, strict=True))
 
 
-METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _QUALITY + _MEMORY)
+METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _CPU + _QUALITY + _MEMORY)
 
 EXACT_UNITS = ("bytes", "nats", "bits/byte", "1", "%", "tokens")
 """Units of figures that a repeat on the same machine gives again to the last digit."""

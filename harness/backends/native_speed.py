@@ -14,7 +14,7 @@ import numpy as np
 from fp4moe.runtime import Engine, Request, RoutingRecorder, Sampling, peak_step_bytes
 from harness.collect import experts, tables
 from harness.collect.expert_cache import simulate
-from harness.collect.latency import RequestTimes, StepTimes, latency_metrics, throughput_metrics
+from harness.collect.latency import RequestTimes, StepTimes, cpu_metrics, latency_metrics, throughput_metrics
 from harness.collect.values import measured, missing
 from harness.record.write import RunWriter
 from harness.scenario.arrival import num_slots
@@ -37,6 +37,7 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
     requests, steps = run_requests(engine, planned, spec, seed=seed, progress=progress)
     reasons = [*judge_check(backend.check), *judge_requests(requests, steps)]
     metrics = latency_metrics(requests) | throughput_metrics(requests, steps)
+    metrics |= cpu_metrics(steps, device=backend.model.device.type)
     if backend.check and not backend.check["passed"]:
         metrics = {name: missing(name, "the output disagrees with the reference") for name in metrics}
     metrics["kv_cache_bytes"] = measured("kv_cache_bytes", engine.kv_cache_bytes, 1)
@@ -116,8 +117,10 @@ def run_requests(engine: Engine, planned: list[PlannedRequest], spec: WorkloadSp
         if not engine.has_work:
             time.sleep(max(0.0, start_ns / 1e9 + waiting[0].scheduled_s - time.perf_counter_ns() / 1e9))
             continue
+        cpu_before_ns = time.process_time_ns()
         step = engine.step()
-        steps.append(StepTimes(step.index, step.phase, step.start_ns, step.end_ns, step.num_tokens, step.num_requests))
+        cpu_ns = time.process_time_ns() - cpu_before_ns
+        steps.append(StepTimes(step.index, step.phase, step.start_ns, step.end_ns, step.num_tokens, step.num_requests, cpu_ns))
         for request_id, _ in step.emitted:
             token_times[request_id].append(step.end_ns)
         in_flight -= len(step.finished)

@@ -57,6 +57,8 @@ class StepTimes:
     end_ns: int
     num_tokens: int
     num_requests: int
+    cpu_ns: int | None = None
+    """CPU time that the process spent over the step; None where nobody looked."""
 
     @property
     def seconds(self) -> float:
@@ -98,6 +100,17 @@ def throughput_metrics(requests: list[RequestTimes], steps: list[StepTimes]) -> 
     output = sum(request.output_tokens for request in answered)
     totals = (output, output + sum(request.prompt_tokens for request in answered), len(answered))
     return metrics | {name: measured(name, total / wall_s, len(answered)) for name, total in zip(names, totals, strict=True)}
+
+
+def cpu_metrics(steps: list[StepTimes], *, device: str) -> dict[str, dict]:
+    """CPU time of decode steps: what the work costs on a CPU, whatever else runs on the machine."""
+    name = "median_step_cpu_ms"
+    if device != "cpu":
+        return {name: missing(name, "a GPU does the work of the steps")}
+    times_ms = [step.cpu_ns / MS for step in steps if step.phase == "decode" and step.cpu_ns is not None]
+    if not times_ms:
+        return {name: missing(name, "no decode step took place")}
+    return {name: measured(name, summarize(times_ms)["median"].value, len(times_ms))}
 
 
 def _rate(name: str, num_tokens: int, steps: list[StepTimes]) -> dict:

@@ -5,8 +5,8 @@ stands on. Side a is the baseline, ratios are b / a.
 
     worse         the corrected p is at most alpha, the whole interval lies on the worse side of 1, and the
                   ratio reaches the minimum effect        (better: the same on the other side)
-    same          the whole interval lies within the minimum effect: a positive claim (two one-sided tests),
-                  not the absence of a significant difference
+    same          the whole interval lies within the minimum effect, with the resolution to spare: a positive claim
+                  (two one-sided tests), not the absence of a significant difference
     inconclusive  anything else, fewer than 5 repeats a side included
     not judged    the numbers themselves cannot be used: absent, NaN, without any variation, of other units
 
@@ -14,6 +14,7 @@ The minimum effect is a factor, so its two limits are m and 1 / m.
 """
 
 from dataclasses import dataclass, replace
+from statistics import median
 
 from harness.compare.rules import Primary, Rules
 from harness.compare.values import Values
@@ -60,6 +61,15 @@ class Judgement:
     def relative_width(self) -> float | None:
         """Width of the interval as a share of 1."""
         return None if self.low is None or self.high is None else self.high - self.low
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the whole interval lies past the minimum effect, so that more repeats would not change the verdict."""
+        if self.low is None or self.verdict not in ("worse", "better"):
+            return False
+        margin = 1 + self.min_effect_pct / 100
+        ends = [oriented(end, self.direction) for end in (self.low, self.high)]
+        return min(ends) >= margin or max(ends) <= 1 / margin
 
     @property
     def is_narrow(self) -> bool:
@@ -117,8 +127,6 @@ def _problem(a: Values, b: Values) -> tuple[str, str]:
 
 
 def _judgement(primary, direction, a, b, interval, test, pairing, reason, fault) -> Judgement:
-    from statistics import median
-
     return Judgement(
         metric=primary.metric,
         unit=b.unit or a.unit,
@@ -154,7 +162,8 @@ def _decide(draft: Judgement, rules: Rules) -> Judgement:
         return replace(draft, verdict="worse")
     if is_significant and high < 1 and draft.slowdown <= 1 / margin:
         return replace(draft, verdict="better")
-    if low > 1 / margin and high < margin:
+    spare = 1 + rules.resolution_pct / 100
+    if low / spare > 1 / margin and high * spare < margin:
         return replace(draft, verdict="same")
     return replace(draft, verdict="inconclusive", reason=_why_open(draft, low, high, margin, is_significant=is_significant))
 

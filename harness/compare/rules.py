@@ -18,6 +18,9 @@ COMPARE_ALPHA = 0.05
 GATE_ALPHA = 0.02
 """Two-sided and over the family, so that at most half of it, 1 %, are false alarms of a gate."""
 CONFIDENCE = 0.95
+RESOLUTION_PCT = 1.0
+"""Two starts of one program differ by about this much in where their memory lies (measured: decision 0042), which repeats of
+one start cannot show. An interval counts as within the minimum effect only with this much to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Rules:
     primary: tuple[Primary, ...]
     alpha: float = COMPARE_ALPHA
     confidence: float = CONFIDENCE
+    resolution_pct: float = RESOLUTION_PCT
 
 
 DEFAULT_PRIMARY = (

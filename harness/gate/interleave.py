@@ -4,15 +4,19 @@ In: two sides that planned the same cells. Out: nothing; each side's run folder 
 
 Repeat k of both sides is measured one right after the other, the baseline first in even repeats and last in odd ones, so
 that load which comes and goes meets both alike and a drift favours neither. Repeats grow from `min_repeats` to at most
-`max_repeats`. A cell is settled when each of its primary metrics has an interval narrower than half its minimum effect
-and a verdict. That rule looks at significance only where the interval is already so narrow that a chance effect as large
-as the minimum effect is out of the question, so looking often does not raise false alarms (tests/studies/gate_study.py).
+`max_repeats`. A cell is settled when each of its primary metrics has a verdict and an interval narrower than half its
+minimum effect, or when one is worse with its whole interval past the minimum effect. Both are states that chance does not
+reach, so looking often does not raise false alarms (tests/studies/gate_study.py counts them).
+
+Workers are started afresh every REPEATS_A_START repeats: where a process happens to have its memory changes its speed by
+about 1 %, and repeats of one process all share that.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.compare.judge import Judgement
 from harness.errors import NothingMeasuredError
 from harness.gate.decide import judge_cell
 from harness.gate.sides import Side
@@ -23,6 +27,7 @@ from harness.scenario.gates import GateSpec
 
 LOOKS = (5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 24, 27, 30)
 """Repeats a side after which the answer is looked at."""
+REPEATS_A_START = 10
 MAX_FAILURES = 3
 MEMORY_HEADROOM = 0.95
 
@@ -58,6 +63,9 @@ def _group(a: Side, b: Side, rows: list[dict], spec: GateSpec, tell: Tell, *, ke
     states = [CellState(row["cell_id"], row["is_quality"]) for row in rows]
     num_repeats = spec.max_repeats if spec.primary else 1
     for repeat in range(num_repeats):
+        if repeat and repeat % REPEATS_A_START == 0:
+            a.release()
+            b.release()
         for state in states:
             if not state.is_settled:
                 _pair(a, b, state, repeat, keep=keep)
@@ -85,9 +93,16 @@ def _look(a: Side, b: Side, states: list[CellState], spec: GateSpec, tell: Tell,
         if state.cell_id not in old or state.cell_id not in new:
             continue
         judged = judge_cell(old[state.cell_id], new[state.cell_id], spec)
-        state.is_settled = all(j.verdict == "not judged" or (j.is_narrow and j.verdict != "inconclusive") for j in judged)
+        state.is_settled = is_settled(judged)
         widths = ", ".join(f"{j.metric} {j.slowdown - 1:+.1%} (interval {j.relative_width:.1%})" for j in judged if j.relative_width)
         tell(f"{state.cell_id}: {done} repeats a side, {widths}{', settled' if state.is_settled else ''}")
+
+
+def is_settled(judged: list[Judgement]) -> bool:
+    """Whether more repeats would not change what a gate says."""
+    if any(j.verdict == "worse" and j.is_beyond for j in judged):
+        return True
+    return all(j.verdict == "not judged" or (j.is_narrow and j.verdict != "inconclusive") for j in judged)
 
 
 def _loaded(side: Side) -> LoadedRun:

@@ -13,7 +13,7 @@ from harness.report.plots.style import color, keep_together
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(page: Page) -> str:
+def render(page: Page, *, question: str = QUESTION) -> str:
     """The page as one self-contained HTML document."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -28,7 +28,7 @@ def render(page: Page) -> str:
     environment.filters["data_uri"] = _data_uri
     environment.globals.update(png_size=_png_size, color=color)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(page=page, question=QUESTION, style=style)
+    return environment.get_template("report.html.j2").render(page=page, question=question, style=style)
 
 
 def _typeset(value: object) -> object:
