@@ -9,10 +9,21 @@ from harness.cli.options import json_option, print_json, print_table
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("across", "--across", type=click.Choice(["run", "precision", "backend"]), help="Default: run for several runs, precision for one.")
-@click.option("baseline", "--baseline", metavar="NAME", help="Run id, precision id or backend. Default: the first run, bf16-a16, native.")
-@click.option("metrics", "--metric", multiple=True, metavar="NAME=PERCENT", help="A primary metric and its minimum effect; at most 3.")
-@click.option("out", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Write compare.html, compare.md, compare.json, plots/.")
+@click.option(
+    "across",
+    "--across",
+    type=click.Choice(["run", "precision", "backend"]),
+    help="Default: run for several runs, precision for one.",
+)
+@click.option(
+    "baseline", "--baseline", metavar="NAME", help="Run id, precision id or backend. Default: the first run, bf16-a16, native."
+)
+@click.option(
+    "metrics", "--metric", multiple=True, metavar="NAME=PERCENT", help="A primary metric and its minimum effect; at most 3."
+)
+@click.option(
+    "out", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Write compare.html, compare.md, compare.json, plots/."
+)
 @json_option
 def compare(runs, across, baseline, metrics, out, as_json):
     """Compare RUNs (folders of `harness run`) of one scenario: machines, commits, precisions, backends.

@@ -15,13 +15,27 @@ from harness.progress import say
 
 @click.command()
 @click.argument("target", metavar="RUN|SCENARIO", type=click.Path(path_type=Path))
-@click.option("baseline", "--baseline", metavar="B", type=click.Path(path_type=Path), help="A run, or a folder of baselines. Default: results/baselines/gates.")
-@click.option("against", "--ab", metavar="COMMIT|YAML|KEY=VALUE", help="Measure SCENARIO here in turn with this commit or configuration.")
+@click.option(
+    "baseline",
+    "--baseline",
+    metavar="B",
+    type=click.Path(path_type=Path),
+    help="A run, or a folder of baselines. Default: results/baselines/gates.",
+)
+@click.option(
+    "against", "--ab", metavar="COMMIT|YAML|KEY=VALUE", help="Measure SCENARIO here in turn with this commit or configuration."
+)
 @click.option("update", "--update", is_flag=True, help="Make RUN the baseline of this machine and scenario.")
 @click.option("reason", "--reason", metavar="TEXT", default="", help="Why the baseline changes; kept beside it.")
-@click.option("policy", "--on-inconclusive", type=click.Choice(["fail", "warn"]), help="Overrides the scenario's gates.on_inconclusive.")
-@click.option("out", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Where gate.md, gate.junit.xml and gate.json go.")
-@click.option("annotate", "--annotations/--no-annotations", default=None, help="GitHub annotations; default: under GitHub Actions.")
+@click.option(
+    "policy", "--on-inconclusive", type=click.Choice(["fail", "warn"]), help="Overrides the scenario's gates.on_inconclusive."
+)
+@click.option(
+    "out", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Where gate.md, gate.junit.xml and gate.json go."
+)
+@click.option(
+    "annotate", "--annotations/--no-annotations", default=None, help="GitHub annotations; default: under GitHub Actions."
+)
 @set_option
 @only_option
 @json_option

@@ -81,7 +81,11 @@ def compare_pair(pair: CellPair, rules: Rules, *, across: str) -> PairResult:
     if not (pair.a.is_heldout or pair.b.is_heldout):
         sides = [(item, values_of(pair.a, item.metric), values_of(pair.b, item.metric)) for item in rules.primary]
         judgements = judge_all(sides, rules, pairing=pair.pairing)
-        notes = list(dict.fromkeys(f"{name}: {note}" for _, a, b in sides for name, v in (("baseline", a), ("other", b)) for note in v.notes))
+        notes = list(
+            dict.fromkeys(
+                f"{name}: {note}" for _, a, b in sides for name, v in (("baseline", a), ("other", b)) for note in v.notes
+            )
+        )
     if across != "run" and (pair.a.is_reference or pair.b.is_reference):
         judgements = [replace(j, verdict="not judged", reason=REFERENCE_SPEED) for j in judgements]
     return PairResult(pair, tuple(judgements), tuple(exact_changes(pair.a, pair.b)), tuple(notes))
@@ -90,9 +94,7 @@ def compare_pair(pair: CellPair, rules: Rules, *, across: str) -> PairResult:
 def _with_unique_ids(runs: list[LoadedRun]) -> list[LoadedRun]:
     """Two folders with one run id (a copy, or merged machines) are told apart by their folders."""
     ids = [run.run_id for run in runs]
-    return [
-        run if ids.count(run.run_id) == 1 else replace(run, info=run.info | {"run_id": str(run.path)}) for run in runs
-    ]
+    return [run if ids.count(run.run_id) == 1 else replace(run, info=run.info | {"run_id": str(run.path)}) for run in runs]
 
 
 def _listed(unpaired: Sequence[Unpaired]) -> str:

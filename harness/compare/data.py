@@ -20,12 +20,19 @@ def data(comparison: Comparison) -> dict:
         "alpha": comparison.rules.alpha,
         "confidence": comparison.rules.confidence,
         "primary": [asdict(item) for item in comparison.rules.primary],
-        "runs": [{"run_id": run.run_id, "folder": str(run.path), "scenario_sha256": run.info.get("scenario_sha256")} for run in comparison.runs],
+        "runs": [
+            {"run_id": run.run_id, "folder": str(run.path), "scenario_sha256": run.info.get("scenario_sha256")}
+            for run in comparison.runs
+        ],
         "verdicts": counts(comparison),
         "pairs": [_pair(result) for result in comparison.results],
         "unpaired": [{"run_id": u.cell.run.run_id, "cell_id": u.cell.cell_id, "reason": u.reason} for u in comparison.unpaired],
         "differences": [
-            {"group": row.group, "name": row.name, "values": dict(zip((r.run_id for r in comparison.runs), row.values, strict=True))}
+            {
+                "group": row.group,
+                "name": row.name,
+                "values": dict(zip((r.run_id for r in comparison.runs), row.values, strict=True)),
+            }
             for row in comparison.differences
         ],
         "notes": list(comparison.notes),

@@ -55,6 +55,8 @@ def _sections(comparison: Comparison) -> list[Section]:
         make_section("skew", "Routing skew", "Whether the sides did the same work.", drawn["skew"]),
         make_section("differences", "What differs", "Machines, clocks, software.", [], tables.differences_table(comparison)),
         make_section("unpaired", "Not compared", "Cells without a counterpart.", [], tables.unpaired_table(comparison)),
-        make_section("definitions", "Definitions", "Each metric is defined once.", [], definitions.definitions_table(comparison.cells)),
+        make_section(
+            "definitions", "Definitions", "Each metric is defined once.", [], definitions.definitions_table(comparison.cells)
+        ),
         make_section("provenance", "Provenance", "Enough to run it again.", [], provenance.machines_table(comparison.runs)),
     ]

@@ -30,7 +30,7 @@ class CellPair:
 
     @property
     def pairing(self) -> str:
-        """"repeats" where the two runs were interleaved, so that repeat i of one stands beside repeat i of the other."""
+        """ "repeats" where the two runs were interleaved, so that repeat i of one stands beside repeat i of the other."""
         partner = (self.b.run.info.get("interleaved") or {}).get("with")
         return "repeats" if partner is not None and partner == self.a.run.run_id else "none"
 
@@ -43,9 +43,7 @@ class Unpaired:
     reason: str
 
 
-def pair_cells(
-    cells: Sequence[MeasuredCell], *, across: str, baseline: str | None
-) -> tuple[list[CellPair], list[Unpaired]]:
+def pair_cells(cells: Sequence[MeasuredCell], *, across: str, baseline: str | None) -> tuple[list[CellPair], list[Unpaired]]:
     """Pairs and leftovers. `baseline` names a run id, a precision id or a backend; the default is the first run,
     bf16-a16, native."""
     if across == "run":
@@ -62,7 +60,11 @@ def _across_runs(cells, baseline: str | None) -> tuple[list[CellPair], list[Unpa
     pairs, left, used = [], [], set()
     for cell in (cell for cell in cells if cell.run.run_id != first):
         other = base.get(join_key(cell))
-        unlike = [f"{first} has no cell of this model, backend, precision and workload"] if other is None else differences(other, cell)
+        unlike = (
+            [f"{first} has no cell of this model, backend, precision and workload"]
+            if other is None
+            else differences(other, cell)
+        )
         used.add(join_key(cell))
         if unlike:
             left.append(Unpaired(cell, "; ".join(unlike)))
@@ -82,7 +84,9 @@ def _across_field(cells, across: str, baseline: str) -> tuple[list[CellPair], li
     base = {rest(cell): cell for cell in cells if join_key(cell)[index] == baseline}
     if not base:
         known = ", ".join(dict.fromkeys(join_key(cell)[index] for cell in cells))
-        raise NotComparableError(f"--across {across}: no cell of {across} {baseline!r} (there are: {known}); name one with --baseline")
+        raise NotComparableError(
+            f"--across {across}: no cell of {across} {baseline!r} (there are: {known}); name one with --baseline"
+        )
     pairs, left = [], []
     for cell in cells:
         if join_key(cell)[index] == baseline:

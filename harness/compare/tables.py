@@ -3,6 +3,8 @@
 In: Comparison. Out: report Tables, which HTML and Markdown print.
 """
 
+import textwrap
+
 from harness.compare.build import Comparison, PairResult
 from harness.compare.exact import ExactChange
 from harness.compare.judge import Judgement
@@ -33,8 +35,10 @@ def _judged(result: PairResult, judgement: Judgement, comparison: Comparison, no
         _value(judgement.median_a, judgement.unit, judgement.num_a, judgement.reason, notes),
         _value(judgement.median_b, judgement.unit, judgement.num_b, judgement.reason, notes),
         Entry(change_of(judgement), detail=interval_of(judgement)) if judgement.ratio else notes.dash(judgement.reason),
-        Entry(significant(judgement.p_holm, 2), detail=judgement.test) if judgement.p_holm is not None else notes.dash(judgement.reason or "no test"),
-        _verdict(judgement, notes),
+        Entry(significant(judgement.p_holm, 2), detail=judgement.test)
+        if judgement.p_holm is not None
+        else notes.dash(judgement.reason or "no test"),
+        _verdict(judgement),
     )
 
 
@@ -47,7 +51,7 @@ def exact_table(comparison: Comparison) -> Table:
         for change in result.exact:
             values = (_value(value, change.unit, 1, change.reason, notes) for value in (change.value_a, change.value_b))
             delta = Entry(change_of(change), detail=interval_of(change)) if change.ratio else notes.dash(change.reason)
-            rows.append((_sides(result, comparison), Entry(change.metric), *values, delta, _verdict(change, notes)))
+            rows.append((_sides(result, comparison), Entry(change.metric), *values, delta, _verdict(change)))
     return table(
         "Exact figures: one value a side. Perplexity carries an interval paired by token where both runs kept their samples.",
         ("Side by side", "Metric", "Baseline", "Other", "Change", "Verdict"),
@@ -66,12 +70,12 @@ def _sides(result: PairResult, comparison: Comparison) -> Entry:
 def _value(value: float | None, unit: str, repeats: int, reason: str, notes: Footnotes) -> Entry:
     if value is None:
         return notes.dash(reason)
-    return Entry(quantity(value, unit), detail=f"n = {repeats}" if repeats > 1 else "")
+    text = significant(value, 4) if unit in ("1", "nats") else quantity(value, unit)
+    return Entry(text, detail=f"n = {repeats}" if repeats > 1 else "")
 
 
-def _verdict(item: Judgement | ExactChange, notes: Footnotes) -> Entry:
-    footnote = notes.number_of(item.reason) if item.reason else None
-    return Entry(f"{MARKS[item.verdict]} {item.verdict}", footnote=footnote, tone=TONES[item.verdict] if footnote is None else "")
+def _verdict(item: Judgement | ExactChange) -> Entry:
+    return Entry(f"{MARKS[item.verdict]} {item.verdict}", detail=textwrap.fill(item.reason, 38), tone=TONES[item.verdict])
 
 
 def differences_table(comparison: Comparison) -> Table:
@@ -89,5 +93,8 @@ def differences_table(comparison: Comparison) -> Table:
 
 def unpaired_table(comparison: Comparison) -> Table:
     """Cells without a counterpart, each with its reason."""
-    rows = tuple((Entry(item.cell.cell_id, tone="code"), Entry(item.cell.run.run_id), Entry(item.reason, tone="text")) for item in comparison.unpaired)
+    rows = tuple(
+        (Entry(item.cell.cell_id, tone="code"), Entry(item.cell.run.run_id), Entry(item.reason, tone="text"))
+        for item in comparison.unpaired
+    )
     return table("Cells that were not compared.", ("Cell", "Run", "Why"), [Group("", rows)], folded=len(rows) > 10)

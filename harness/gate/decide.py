@@ -1,9 +1,9 @@
 """Hold a candidate run against a baseline run: one outcome a cell and gate, one exit code for all.
 
-    passed, better    nothing to do               regression      exit 1, whatever else is open
-    inconclusive      exit 3, or 0 with a warning where `on_inconclusive: warn`; never called "no regression"
-    invalid           exit 3: the candidate has no usable number
-    not comparable    exit 4: the baseline lacks the cell or the number, or it answers another question
+passed, better    nothing to do               regression      exit 1, whatever else is open
+inconclusive      exit 3, or 0 with a warning where `on_inconclusive: warn`; never called "no regression"
+invalid           exit 3: the candidate has no usable number
+not comparable    exit 4: the baseline lacks the cell or the number, or it answers another question
 """
 
 from dataclasses import dataclass, replace
@@ -80,7 +80,9 @@ def decide(baseline: LoadedRun, candidate: LoadedRun, spec: GateSpec) -> GateRes
 
 def _cell(old: MeasuredCell | None, new: MeasuredCell, spec: GateSpec) -> list[Outcome]:
     if old is None:
-        return [Outcome(new.cell_id, "cell", "not comparable", "the baseline has no such cell; take it in with --update --reason")]
+        return [
+            Outcome(new.cell_id, "cell", "not comparable", "the baseline has no such cell; take it in with --update --reason")
+        ]
     unlike = differences(old, new)
     if unlike:
         return [Outcome(new.cell_id, "cell", "not comparable", "; ".join(unlike))]
@@ -88,7 +90,9 @@ def _cell(old: MeasuredCell | None, new: MeasuredCell, spec: GateSpec) -> list[O
         return [Outcome(new.cell_id, "cell", "invalid", f"every repeat failed ({new.error})")]
     timed = [] if new.is_heldout else judge_cell(old, new, spec)
     outcomes = [_timed(new, judgement) for judgement in timed]
-    return outcomes + [Outcome(new.cell_id, gate.metric, gate.state, gate.detail, exact=gate) for gate in exact_gates(spec.exact, old, new)]
+    return outcomes + [
+        Outcome(new.cell_id, gate.metric, gate.state, gate.detail, exact=gate) for gate in exact_gates(spec.exact, old, new)
+    ]
 
 
 def judge_cell(old: MeasuredCell, new: MeasuredCell, spec: GateSpec) -> list[Judgement]:
@@ -131,4 +135,3 @@ def with_policy(result: GateResult, policy: str | None) -> GateResult:
     if policy is None:
         return result
     return replace(result, spec=result.spec.model_copy(update={"on_inconclusive": policy}))
-

@@ -95,7 +95,9 @@ def _selection(a: MeasuredCell, b: MeasuredCell) -> Exact:
     if not one or not two:
         place, state = ("the candidate", "invalid") if not two else ("the baseline", "not comparable")
         return Exact(KERNEL_SELECTION, state, None, None, "", f"{place} names no implementation")
-    changed = [f"{op}: {one.get(op, 'none')} before, {two.get(op, 'none')} now" for op in {**one, **two} if one.get(op) != two.get(op)]
+    changed = [
+        f"{op}: {one.get(op, 'none')} before, {two.get(op, 'none')} now" for op in {**one, **two} if one.get(op) != two.get(op)
+    ]
     if changed:
         return Exact(KERNEL_SELECTION, "regression", None, None, "", "; ".join(changed))
     return Exact(KERNEL_SELECTION, "passed", None, None, "", "; ".join(f"{op}: {name}" for op, name in two.items()))

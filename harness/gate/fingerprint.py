@@ -49,7 +49,8 @@ def fingerprint(run: LoadedRun) -> Fingerprint:
         "cpu": cpu.get("name"),
         "cores": cpu.get("num_cores"),
         "memory": f"{round(cpu['memory_bytes'] / GIB)} GiB" if cpu.get("memory_bytes") else None,
-        "gpus": ", ".join(f"{gpu.get('name')} {gpu.get('memory_bytes', 0) // GIB} GiB" for gpu in source.get("gpus") or ()) or None,
+        "gpus": ", ".join(f"{gpu.get('name')} {gpu.get('memory_bytes', 0) // GIB} GiB" for gpu in source.get("gpus") or ())
+        or None,
         "driver": source.get("driver"),
     }
     return Fingerprint(tuple((name, str(value)) for name, value in facts.items() if value is not None))

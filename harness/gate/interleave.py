@@ -94,7 +94,9 @@ def _look(a: Side, b: Side, states: list[CellState], spec: GateSpec, tell: Tell,
             continue
         judged = judge_cell(old[state.cell_id], new[state.cell_id], spec)
         state.is_settled = is_settled(judged)
-        widths = ", ".join(f"{j.metric} {j.slowdown - 1:+.1%} (interval {j.relative_width:.1%})" for j in judged if j.relative_width)
+        widths = ", ".join(
+            f"{j.metric} {j.slowdown - 1:+.1%} (interval {j.relative_width:.1%})" for j in judged if j.relative_width
+        )
         tell(f"{state.cell_id}: {done} repeats a side, {widths}{', settled' if state.is_settled else ''}")
 
 

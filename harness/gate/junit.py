@@ -47,5 +47,10 @@ def _case(suite, outcome: Outcome, result: GateResult) -> None:
 
 def _counts(outcomes, result: GateResult) -> dict[str, str]:
     kinds = [element_of(outcome, result) for outcome in outcomes]
-    numbers = {"tests": len(kinds), "failures": kinds.count("failure"), "errors": kinds.count("error"), "skipped": kinds.count("skipped")}
+    numbers = {
+        "tests": len(kinds),
+        "failures": kinds.count("failure"),
+        "errors": kinds.count("error"),
+        "skipped": kinds.count("skipped"),
+    }
     return {name: str(number) for name, number in numbers.items()}

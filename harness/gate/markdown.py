@@ -19,7 +19,11 @@ def render(result: GateResult) -> str:
     open_ones = [outcome for outcome in result.outcomes if outcome.state not in ("passed", "better")]
     for cell_id in dict.fromkeys(outcome.cell_id for outcome in open_ones):
         lines += _table(cell_id, [outcome for outcome in open_ones if outcome.cell_id == cell_id], result)
-        lines += [f"- {MARKS[o.state]} **{escape(o.metric)}**: {escape(o.detail)}" for o in open_ones if o.cell_id == cell_id and o.detail] + [""]
+        lines += [
+            f"- {MARKS[o.state]} **{escape(o.metric)}**: {escape(o.detail)}"
+            for o in open_ones
+            if o.cell_id == cell_id and o.detail
+        ] + [""]
     lines += _policy(result)
     lines += [f"- {escape(note)}" for note in result.notes] + ([""] if result.notes else [])
     lines += ["<details><summary>Every gate</summary>", ""]
@@ -30,7 +34,10 @@ def render(result: GateResult) -> str:
 
 
 def _sides(result: GateResult) -> str:
-    texts = [f"`{run.run_id}` (commit `{str(run.provenance.get('git_commit') or 'unknown')[:10]}`)" for run in (result.baseline, result.candidate)]
+    texts = [
+        f"`{run.run_id}` (commit `{str(run.provenance.get('git_commit') or 'unknown')[:10]}`)"
+        for run in (result.baseline, result.candidate)
+    ]
     target = next((record["target"]["name"] for record in result.candidate.records), "an unknown machine")
     return f"Baseline {texts[0]}, candidate {texts[1]}, on {escape(target)}."
 
@@ -39,7 +46,10 @@ def _policy(result: GateResult) -> list[str]:
     if not result.of_state("inconclusive"):
         return []
     ends = "passes with this warning" if result.spec.on_inconclusive == "warn" else "fails"
-    return [f"Inconclusive means: neither a regression nor its absence was shown. This gate {ends} (`on_inconclusive: {result.spec.on_inconclusive}`).", ""]
+    return [
+        f"Inconclusive means: neither a regression nor its absence was shown. This gate {ends} (`on_inconclusive: {result.spec.on_inconclusive}`).",
+        "",
+    ]
 
 
 def _table(cell_id: str, outcomes: list[Outcome], result: GateResult) -> list[str]:

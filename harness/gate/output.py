@@ -16,7 +16,14 @@ from harness.gate.words import MARKS, WORDS, allowed, change, headline, repeats,
 if TYPE_CHECKING:
     from rich.table import Table
 
-STYLES = {"regression": "bold red", "not comparable": "red", "invalid": "red", "inconclusive": "yellow", "better": "green", "passed": "green"}
+STYLES = {
+    "regression": "bold red",
+    "not comparable": "red",
+    "invalid": "red",
+    "inconclusive": "yellow",
+    "better": "green",
+    "passed": "green",
+}
 
 
 def write(result: GateResult, folder: Path) -> dict[str, Path]:
@@ -33,7 +40,9 @@ def write(result: GateResult, folder: Path) -> dict[str, Path]:
             paths[kind] = folder / name
             paths[kind].write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"{folder}: the gate's result could not be stored ({error}); choose another folder with --out") from None
+        raise StorageError(
+            f"{folder}: the gate's result could not be stored ({error}); choose another folder with --out"
+        ) from None
     return paths
 
 
@@ -75,12 +84,26 @@ def terminal_table(result: GateResult) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"{MARKS[result.state]} {headline(result)}", style=STYLES[result.state]), title_justify="left", box=box.SIMPLE_HEAD)
-    for name, justify in (("gate", "left"), ("baseline", "right"), ("now", "right"), ("change, + is worse", "right"), ("allowed", "right"), ("repeats", "left"), ("", "left")):
+    table = Table(
+        title=Text(f"{MARKS[result.state]} {headline(result)}", style=STYLES[result.state]),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for name, justify in (
+        ("gate", "left"),
+        ("baseline", "right"),
+        ("now", "right"),
+        ("change, + is worse", "right"),
+        ("allowed", "right"),
+        ("repeats", "left"),
+        ("", "left"),
+    ):
         table.add_column(name, justify=justify, overflow="fold")
     for cell_id in dict.fromkeys(outcome.cell_id for outcome in result.outcomes):
         table.add_row(Text(cell_id, style="bold"))
         for outcome in (outcome for outcome in result.outcomes if outcome.cell_id == cell_id):
             word = Text(WORDS[outcome.state], style=STYLES[outcome.state])
-            table.add_row(f"  {outcome.metric}", *values(outcome), change(outcome), allowed(outcome, result), repeats(outcome), word)
+            table.add_row(
+                f"  {outcome.metric}", *values(outcome), change(outcome), allowed(outcome, result), repeats(outcome), word
+            )
     return table

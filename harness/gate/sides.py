@@ -108,5 +108,7 @@ class Side:
             return answer["result"]
         error = answer["error"]
         if error["kind"] in CANNOT_DRIVE:
-            raise SideError(f"{self.tree.label}: cannot run this scenario ({error['kind']}: {error['message']}): not comparable", 4)
+            raise SideError(
+                f"{self.tree.label}: cannot run this scenario ({error['kind']}: {error['message']}): not comparable", 4
+            )
         raise SideError(f"{self.tree.label}: {error['message']}", error["exit_code"] or 5)

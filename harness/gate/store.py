@@ -38,7 +38,9 @@ def find_baseline(run: LoadedRun, where: Path | None) -> LoadedRun:
         return load(folder)
     if where is not None and not where.is_dir():
         raise BaselineError(f"{where}: no such baseline; give a run's folder, or a folder of baselines")
-    raise BaselineError(f"{root}: no baseline of {run.scenario_name!r} for this machine ({fingerprint(run).short}).\n{_others(run, root)}")
+    raise BaselineError(
+        f"{root}: no baseline of {run.scenario_name!r} for this machine ({fingerprint(run).short}).\n{_others(run, root)}"
+    )
 
 
 def require_same_machine(baseline: LoadedRun, run: LoadedRun) -> None:
@@ -95,7 +97,9 @@ def _require_fit(run: LoadedRun) -> None:
     """A baseline is whole: no failed or invalid record, and enough repeats to be judged against."""
     problems = [f"{r['cell_id']} repeat {r['repeat']}: {r['status']}" for r in run.records if r["status"] != "ok"]
     problems += [
-        f"{r['cell_id']} repeat {r['repeat']}: INVALID" for r in run.records if r["status"] == "ok" and r["verdict"]["state"] == "INVALID"
+        f"{r['cell_id']} repeat {r['repeat']}: INVALID"
+        for r in run.records
+        if r["status"] == "ok" and r["verdict"]["state"] == "INVALID"
     ]
     counts: dict[str, int] = {}
     for record in run.records:
@@ -112,5 +116,11 @@ def _others(run: LoadedRun, root: Path) -> str:
     for path in sorted(root.glob(f"*/{run.scenario_name}/{HISTORY}")):
         facts = json.loads(path.read_text(encoding="utf-8")).get("machine", {})
         found.append(f"  {path.parent.parent.name}: {', '.join(f'{key} {value}' for key, value in facts.items())}")
-    others = "There are baselines of other machines, which must not be used here:\n" + "\n".join(found) if found else "There is none of any machine."
-    return f"{others}\nTake one with `harness gate {run.path} --update --reason TEXT`, or measure both commits in turn with --ab"
+    others = (
+        "There are baselines of other machines, which must not be used here:\n" + "\n".join(found)
+        if found
+        else "There is none of any machine."
+    )
+    return (
+        f"{others}\nTake one with `harness gate {run.path} --update --reason TEXT`, or measure both commits in turn with --ab"
+    )

@@ -29,7 +29,11 @@ def checkout(commit: str) -> Iterator[Tree]:
     """A temporary worktree of `commit`; UsageError when there is no such commit or no repository."""
     found = None if commit.startswith("-") else _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
     if not found:
-        known = "this is not a git checkout" if _git("rev-parse", "HEAD") is None else "no such commit here (a shallow clone lacks older ones)"
+        known = (
+            "this is not a git checkout"
+            if _git("rev-parse", "HEAD") is None
+            else "no such commit here (a shallow clone lacks older ones)"
+        )
         raise UsageError(f"--ab {commit!r}: {known}; give a commit, a scenario.yaml, or KEY=VALUE")
     with tempfile.TemporaryDirectory(prefix="harness-ab-") as folder:
         root = Path(folder) / found[:10]

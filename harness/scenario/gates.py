@@ -25,7 +25,9 @@ class PrimaryGateSpec(_Spec):
 
     metric: str = Field(description="A name of harness/metrics.py that is timed, as median_itl_ms")
     min_effect_pct: float = Field(gt=0, le=100, description="The smallest slowdown, in percent, that matters")
-    better: Literal["higher", "lower"] | None = Field(None, description="Which way is better; must agree with harness/metrics.py")
+    better: Literal["higher", "lower"] | None = Field(
+        None, description="Which way is better; must agree with harness/metrics.py"
+    )
 
     @model_validator(mode="after")
     def _can_be_judged(self):
@@ -49,7 +51,9 @@ class ExactGateSpec(_Spec):
         if self.metric in OTHER_EXACT:
             return self
         if not is_exact(self.metric) or METRICS[self.metric].direction == "none":
-            raise ValueError(f"metric {self.metric!r}: not one that repeats exactly and has a better and worse; see docs/gates.md")
+            raise ValueError(
+                f"metric {self.metric!r}: not one that repeats exactly and has a better and worse; see docs/gates.md"
+            )
         return self
 
 

@@ -71,7 +71,9 @@ def run_real(kind: str, num_runs: int, out: Path) -> None:
             for number in range(len(rows), num_runs):
                 rows.append(one_run(tree, Path(folder) / f"run-{number}"))
                 path.write_text(json.dumps({"kind": kind, "runs": rows}, separators=(",", ":")) + "\n")
-                print(f"{kind} {number}: exit {rows[-1]['exit_code']} {rows[-1]['verdicts']} {rows[-1]['seconds']} s", flush=True)
+                print(
+                    f"{kind} {number}: exit {rows[-1]['exit_code']} {rows[-1]['verdicts']} {rows[-1]['seconds']} s", flush=True
+                )
         finally:
             git("worktree", "remove", "--force", str(tree))
 

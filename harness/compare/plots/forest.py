@@ -33,11 +33,15 @@ def draw(comparison: Comparison) -> Iterator[style.Plot | style.Skipped]:
 def _plot(comparison: Comparison, panels: dict) -> style.Plot:
     title = _title(panels)
     heights = [TOP_IN + len(rows) * ROW_IN for rows in panels.values()]
-    figure, axes = canvas.panels(title, heights, note=NOTE, left_in=2.35, right_in=0.25, gap_in=0.75)
+    figure, axes = canvas.panels(title, heights, note=NOTE, left_in=2.5, right_in=0.15, gap_in=0.75)
     for axis, (primary, rows) in zip(axes, panels.items(), strict=True):
         canvas.panel_title(axis, f"{primary.metric} (effect that matters: {primary.min_effect_pct:g} %)")
         _panel(axis, rows, primary.min_effect_pct, comparison)
-    texts = [f"{j.metric}, {_label(r, comparison)}: {_pct(j.slowdown):+.1f} % ({j.verdict})" for rows in panels.values() for r, j in rows]
+    texts = [
+        f"{j.metric}, {_label(r, comparison)}: {_pct(j.slowdown):+.1f} % ({j.verdict})"
+        for rows in panels.values()
+        for r, j in rows
+    ]
     total = sum(len(result.judgements) for result in comparison.results)
     shown = sum(map(len, panels.values()))
     caption = "Slowdown of each pair over its baseline, with its bootstrap interval over repeats." + (
@@ -63,7 +67,7 @@ def _panel(axis, rows: list[tuple[PairResult, Judgement]], effect_pct: float, co
         ends += _row(axis, judgement, y_in)
     low, high = min(ends), max(ends)
     span = high - low
-    axis.set_xlim(low - 0.06 * span, high + 0.42 * span)
+    axis.set_xlim(low - 0.06 * span, high + 0.72 * span)
     for (_, judgement), y_in in zip(rows, middles, strict=True):
         reach = max(_reach(judgement))
         text = f"{_pct(judgement.slowdown):+.1f} %  {judgement.verdict}".replace("-", "\u2212")
@@ -101,4 +105,4 @@ def _label(result: PairResult, comparison: Comparison) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:18] + " … " + text[-19:]
+    return text if len(text) <= 36 else text[:16] + " … " + text[-17:]

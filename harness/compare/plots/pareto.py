@@ -23,7 +23,11 @@ def draw(comparison: Comparison) -> Iterator[style.Plot | style.Skipped]:
             if x and y:
                 points.append(Point(cell, x, y, f"{cell.name}, {cell.workload}"))
         name = style.slug("pareto", model)
-        yield _plot(name, model, points) if len(points) > 1 else style.Skipped(name, f"fewer than two cells of {model} have both speeds")
+        yield (
+            _plot(name, model, points)
+            if len(points) > 1
+            else style.Skipped(name, f"fewer than two cells of {model} have both speeds")
+        )
 
 
 def frontier(points: list[Point]) -> list[Point]:
@@ -42,10 +46,10 @@ def _plot(name: str, model: str, points: list[Point]) -> style.Plot:
     note = f"{model}. Up and left is better. " + (f"Hollow: {REFERENCE_SPEED}." if is_reference else "")
     figure, (axis,) = canvas.panels(title, [3.1], note=note, left_in=0.95)
     axis.plot([p.x for p in best], [p.y for p in best], color=style.MUTED, linewidth=1.2, linestyle="--", zorder=0)
+    axis.set_ylim(0, 1.12 * max(point.y for point in points))
     scatter(axis, points)
     axis.set_xlabel("median time to first token, ms")
     axis.set_ylabel("output tokens/s")
-    axis.set_ylim(bottom=0)
     axis.spines["left"].set_color(style.RULE)
     texts = "; ".join(f"{p.cell.target}, {p.name}: {p.x:.3g} ms, {p.y:.4g} tokens/s" for p in points)
     caption = "Medians over the repeats. Dashed: the frontier, the cells that no other beats in both."

@@ -29,7 +29,16 @@ def scatter(axis, points: list[Point]) -> None:
         hue = style.color(point.cell.weights)
         face = "white" if point.cell.is_reference else hue
         marker = MARKERS[targets.index(point.cell.target) % len(MARKERS)]
-        axis.plot(point.x, point.y, marker, markersize=8, markerfacecolor=face, markeredgecolor=hue, markeredgewidth=1.6, linestyle="none")
+        axis.plot(
+            point.x,
+            point.y,
+            marker,
+            markersize=8,
+            markerfacecolor=face,
+            markeredgecolor=hue,
+            markeredgewidth=1.6,
+            linestyle="none",
+        )
     if len(points) <= MAX_NAMED:
         _name(axis, points)
     if len(targets) > 1:
@@ -39,7 +48,7 @@ def scatter(axis, points: list[Point]) -> None:
             Line2D([], [], marker=MARKERS[i % len(MARKERS)], linestyle="none", color=style.MUTED, label=target)
             for i, target in enumerate(targets)
         ]
-        axis.legend(handles=handles, loc="best", fontsize=8.5)
+        axis.legend(handles=handles, loc="lower right", fontsize=8)
     axis.grid(True)
 
 
@@ -51,7 +60,9 @@ def _name(axis, points: list[Point]) -> None:
     axis.set_xlim(x_low, x_high + 0.38 * (x_high - x_low))
     for point in sorted(points, key=lambda p: p.y):
         y = point.y
-        while any(abs(y - other) < 0.062 * (high - low) and abs(point.x - x) < 0.45 * (x_high - x_low) for x, other in taken):
+        while any(abs(y - other) < 0.07 * (high - low) and abs(point.x - x) < 0.45 * (x_high - x_low) for x, other in taken):
             y += 0.02 * (high - low)
         taken.append((point.x, y))
-        axis.annotate(point.name, (point.x, point.y), (point.x + 0.025 * (x_high - x_low), y), va="center", fontsize=8.5, color=style.INK)
+        axis.annotate(
+            point.name, (point.x, point.y), (point.x + 0.025 * (x_high - x_low), y), va="center", fontsize=8.5, color=style.INK
+        )

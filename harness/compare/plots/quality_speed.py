@@ -28,14 +28,20 @@ def draw(comparison: Comparison) -> Iterator[style.Plot | style.Skipped]:
                 method = "" if cell.method == "none" else f", {cell.method}"
                 points.append(Point(cell, speed, perplexity, f"{cell.name}{method}"))
         name = style.slug("quality-speed", model, workload)
-        yield _plot(name, model, workload, points) if len(points) > 1 else style.Skipped(name, "fewer than two precisions have speed and perplexity")
+        yield (
+            _plot(name, model, workload, points)
+            if len(points) > 1
+            else style.Skipped(name, "fewer than two precisions have speed and perplexity")
+        )
 
 
 def _plot(name: str, model: str, workload: str, points: list[Point]) -> style.Plot:
     is_reference = any(point.cell.is_reference for point in points)
     best = min(points, key=lambda point: point.y)
     title = f"Perplexity against speed at {workload}: {best.name} is the closest to the text"
-    note = f"{model}, the same weights for both. Down and right is better. " + (f"Hollow: {REFERENCE_SPEED}." if is_reference else "")
+    note = f"{model}, the same weights for both. Down and right is better. " + (
+        f"Hollow: {REFERENCE_SPEED}." if is_reference else ""
+    )
     figure, (axis,) = canvas.panels(title, [2.9], note=note, left_in=0.95)
     scatter(axis, points)
     axis.set_xlabel(f"output tokens/s at {workload}")

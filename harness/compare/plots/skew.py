@@ -34,20 +34,28 @@ def _plot(name: str, model: str, workload: str, cells: list[MeasuredCell]) -> st
     widest = max(max(x) - min(x) for x in zip(*loads, strict=True)) if len({len(x) for x in loads}) == 1 else 0.0
     alike = "the same work on every side" if widest < 0.02 else f"sides differ by up to {widest:.2f}"
     title = f"Routing skew at {workload}: {alike}" if len(cells) > 1 else f"Routing skew at {workload}"
-    figure, (axis,) = canvas.panels(title, [2.3], note=f"{model}. Load of the busiest expert over the mean; 1 is even.", left_in=0.8)
+    figure, (axis,) = canvas.panels(
+        title, [2.3], note=f"{model}. Load of the busiest expert over the mean; 1 is even.", left_in=0.8
+    )
     targets = list(dict.fromkeys(cell.target for cell in cells))
     for cell, load in zip(cells, loads, strict=True):
         dash = DASHES[targets.index(cell.target) % len(DASHES)]
-        axis.plot(range(len(load)), load, dash, marker="o", markersize=4, color=style.color(cell.weights), label=_label(cell, targets))
+        axis.plot(
+            range(len(load)), load, dash, marker="o", markersize=4, color=style.color(cell.weights), label=_label(cell, targets)
+        )
     axis.axhline(1, color=style.RULE, linewidth=1)
     axis.set_xlabel("layer")
     axis.set_ylabel("busiest / mean")
     axis.set_ylim(bottom=0.9)
     axis.locator_params(axis="x", integer=True)
     axis.grid(axis="y")
-    axis.legend(loc="best", fontsize=8.5, ncols=2)
-    texts = "; ".join(f"{_label(cell, targets)}: {', '.join(f'{x:.2f}' for x in load)}" for cell, load in zip(cells, loads, strict=True))
-    return style.Plot(name, title, "From the routing of the first repeat.", f"Lines of routing skew by layer. {texts}.", canvas.png(figure))
+    axis.legend(loc="best", fontsize=8)
+    texts = "; ".join(
+        f"{_label(cell, targets)}: {', '.join(f'{x:.2f}' for x in load)}" for cell, load in zip(cells, loads, strict=True)
+    )
+    return style.Plot(
+        name, title, "From the routing of the first repeat.", f"Lines of routing skew by layer. {texts}.", canvas.png(figure)
+    )
 
 
 def _label(cell: MeasuredCell, targets: list[str]) -> str:
