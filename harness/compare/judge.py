@@ -100,7 +100,8 @@ def _draft(primary: Primary, a: Values, b: Values, rules: Rules, pairing: str) -
     if reason:
         return _judgement(primary, metric.direction, a, b, empty, Significance(None, "none"), pairing, reason, fault)
     if pairing == "repeats":
-        interval, test = paired_ratio(x, y, confidence=rules.confidence, seed=SEED), signed_rank(x, y)
+        interval = paired_ratio(x, y, confidence=rules.confidence, seed=SEED, num_resamples=rules.num_resamples)
+        test = signed_rank(x, y)
     else:
         interval, test = bootstrap_ratio(x, y, confidence=rules.confidence, seed=SEED), mann_whitney(x, y)
     return _judgement(primary, metric.direction, a, b, interval, test, pairing, "", "")

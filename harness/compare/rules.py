@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.metrics import primary_problem
+from harness.stats.pairs import NUM_RESAMPLES
 
 MAX_PRIMARY = 3
 COMPARE_ALPHA = 0.05
-GATE_ALPHA = 0.02
-"""Two-sided and over the family, so that at most half of it, 1 %, are false alarms of a gate."""
+GATE_ALPHA = 0.01
+"""Two-sided and over the family: half of it, 0.5 %, is what chance calls worse where the noise is so large that the minimum
+effect does not protect. Looking several times may double that (counted in results/baselines/gate-study)."""
 CONFIDENCE = 0.95
 RESOLUTION_PCT = 1.0
 """Two starts of one program differ by about this much in where their memory lies (measured: decision 0042), which repeats of
@@ -43,6 +45,8 @@ class Rules:
     alpha: float = COMPARE_ALPHA
     confidence: float = CONFIDENCE
     resolution_pct: float = RESOLUTION_PCT
+    num_resamples: int = NUM_RESAMPLES
+    """Of the interval over interleaved pairs."""
 
 
 DEFAULT_PRIMARY = (
