@@ -63,7 +63,8 @@ def make_rules(primary: Iterable[Primary] = (), *, alpha: float = COMPARE_ALPHA)
     chosen = tuple(primary) or DEFAULT_PRIMARY
     if len(chosen) > MAX_PRIMARY:
         raise UsageError(
-            f"primary metrics: at most {MAX_PRIMARY} can be judged together (got {len(chosen)}); the others are shown, not judged"
+            f"primary metrics: at most {MAX_PRIMARY} can be judged together (got {len(chosen)}); "
+            "with more, no result over few repeats could ever be significant"
         )
     for item in chosen:
         problem = primary_problem(item.metric)

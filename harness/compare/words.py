@@ -69,11 +69,10 @@ def leads(comparison: Comparison) -> list[str]:
     largest = _largest(comparison)
     if largest is not None:
         result, judgement = largest
-        where = cell_name(result.pair.b, comparison.across)
-        sentences.append(
-            f"The largest difference that is shown: {side_name(result.pair.b, comparison.across)} is {judgement.verdict} than "
-            f"{side_name(result.pair.a, comparison.across)} in {judgement.metric} at {where}: {change_of(judgement)} {interval_of(judgement)}."
-        )
+        a, b = (side_name(cell, comparison.across) for cell in (result.pair.a, result.pair.b))
+        where = f"{judgement.metric} at {cell_name(result.pair.b, comparison.across)}"
+        figure = f"{change_of(judgement)} {interval_of(judgement)}"
+        sentences.append(f"The largest difference that is shown: {b} is {judgement.verdict} than {a} in {where}: {figure}.")
     return sentences
 
 
@@ -86,10 +85,10 @@ def method_note(comparison: Comparison) -> str:
     """How the verdicts were reached, in one paragraph."""
     effects = ", ".join(f"{item.metric} {item.min_effect_pct:g} %" for item in comparison.rules.primary)
     return (
-        f"Ratio of medians over repeats with a {100 * comparison.rules.confidence:g} % bootstrap interval; Mann-Whitney U, corrected "
-        f"after Holm for the primary metrics of a cell, level {comparison.rules.alpha:g}. Interleaved repeats are compared in pairs. "
-        f"Smallest effect that matters: {effects}. Better or worse: significant, and at least that large. Same: the whole interval "
-        "lies within it. Everything else is inconclusive, which is not the same as same."
+        f"Ratio of medians over repeats with a {100 * comparison.rules.confidence:g} % bootstrap interval; Mann-Whitney U, "
+        f"corrected after Holm for the primary metrics of a cell, level {comparison.rules.alpha:g}. Interleaved repeats are "
+        f"compared in pairs. Smallest effect that matters: {effects}. Better or worse: significant, and at least that large. "
+        "Same: the whole interval lies within it. Everything else is inconclusive, which is not the same as same."
     )
 
 

@@ -20,7 +20,10 @@ EXPERT_PARTS = ("expert_codes_bytes", "expert_scales_bytes", "expert_tensor_scal
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """One exact gate of one cell. `state`: passed, better, regression, invalid, not comparable, or "" where it does not apply."""
+    """One exact gate of one cell.
+
+    state: passed, better, regression, invalid, not comparable, or "" where the gate does not apply to the cell.
+    """
 
     metric: str
     state: str

@@ -5,7 +5,7 @@ In: GateResult. Out: lines for the log; GitHub shows them on the pull request's 
 (percent, line ends; in properties also colon and comma).
 """
 
-from harness.gate.decide import GateResult
+from harness.gate.decide import GateResult, Outcome
 from harness.gate.junit import element_of
 from harness.gate.words import WORDS, line
 
@@ -14,11 +14,12 @@ _LEVEL = {"failure": "error", "error": "error", "skipped": "warning", None: "not
 
 def annotations(result: GateResult) -> list[str]:
     """One a gate that did not plainly pass."""
-    return [
-        f"::{_LEVEL[element_of(outcome, result)]} title={_property(f'{outcome.cell_id}: {WORDS[outcome.state]}')}::{_data(line(outcome))}"
-        for outcome in result.outcomes
-        if outcome.state != "passed"
-    ]
+    return [_annotation(outcome, result) for outcome in result.outcomes if outcome.state != "passed"]
+
+
+def _annotation(outcome: Outcome, result: GateResult) -> str:
+    title = _property(f"{outcome.cell_id}: {WORDS[outcome.state]}")
+    return f"::{_LEVEL[element_of(outcome, result)]} title={title}::{_data(line(outcome))}"
 
 
 def _data(text: str) -> str:

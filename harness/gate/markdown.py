@@ -45,11 +45,12 @@ def _sides(result: GateResult) -> str:
 def _policy(result: GateResult) -> list[str]:
     if not result.of_state("inconclusive"):
         return []
-    ends = "passes with this warning" if result.spec.on_inconclusive == "warn" else "fails"
-    return [
-        f"Inconclusive means: neither a regression nor its absence was shown. This gate {ends} (`on_inconclusive: {result.spec.on_inconclusive}`).",
-        "",
-    ]
+    policy = result.spec.on_inconclusive
+    ends = "does not fail for it" if policy == "warn" else "fails"
+    text = (
+        f"Inconclusive means: neither a regression nor its absence was shown. This gate {ends} (`on_inconclusive: {policy}`)."
+    )
+    return [text, ""]
 
 
 def _table(cell_id: str, outcomes: list[Outcome], result: GateResult) -> list[str]:

@@ -2,8 +2,9 @@
 
     PYTHONPATH=<commit>:<commit>/kernels python -P side.py        (this file, whatever commit it drives)
 
-in  (one JSON object a line)   {"command": "prepare", "scenario": {...}, "only": str | None, "folder": str, "run_id": str}
-                               {"command": "measure", "cell_id": str, "repeat": int} | {"command": "release"} | {"command": "exit"}
+in   (one JSON object a line)  {"command": "prepare", "scenario": {...}, "only", "folder", "run_id", "partner"}
+                               {"command": "measure", "cell_id": str, "repeat": int}
+                               {"command": "release" | "finish" | "exit"}
 out                            {"result": ...} or {"error": {"kind", "message", "exit_code"}}
 
 Everything but this file comes from the commit: its scenario schema, its plan, its worker, its record. So two commits

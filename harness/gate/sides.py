@@ -4,6 +4,7 @@ In: a tree (a checkout of some commit), a scenario. Out: the cells that it plans
 Raises SideError with what the commit said: 2 for its scenario errors, 4 where the commit cannot be driven, 5 where it died.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -86,10 +87,8 @@ class Side:
                 self._process.kill()
                 self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 stream.close()
-            except BrokenPipeError:
-                pass
 
     def _send(self, command: str, **arguments) -> None:
         self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")

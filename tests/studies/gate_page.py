@@ -19,10 +19,10 @@ def page(result: dict, aa: list[dict], ab: list[dict]) -> str:
 
 
 INTRO = (
-    "`python tests/studies/gate_study.py` on a virtual machine with 2 cores that other work shared all the time. Every real run "
-    "is a whole `harness gate scenarios/gate.yaml --ab COMMIT`: two checkouts, fresh workers, up to 30 interleaved repeats. "
-    "A/A is the same code on both sides; in A/B every engine step of the candidate takes 10 % longer. Simulations draw blocks of "
-    "real A/A pairs and run the gate's own decisions over them (tests/studies/gate_simulation.py)."
+    "`python tests/studies/gate_study.py` on a virtual machine with 2 cores that other work shared all the time. Every real "
+    "run is a whole `harness gate scenarios/gate.yaml --ab COMMIT`: two checkouts, fresh workers, up to 30 interleaved "
+    "repeats. A/A is the same code on both sides; in A/B every engine step of the candidate takes 10 % longer. Simulations "
+    "draw blocks of real A/A pairs and run the gate's own decisions over them (tests/studies/gate_simulation.py)."
 )
 
 
@@ -86,8 +86,8 @@ def metric_table(result: dict) -> list[str]:
 
 def stored_table(result: dict) -> list[str]:
     lines = [
-        "Ten repeats of one A/A run held against ten of another, taken minutes apart, as a stored baseline would be; all are equal "
-        "code, so every regression is a false alarm. The guard is `harness/gate/quiet.py`.",
+        "Ten repeats of one A/A run held against ten of another, taken minutes apart, as a stored baseline would be; all are "
+        "equal code, so every regression is a false alarm. The guard is `harness/gate/quiet.py`.",
         "",
         "| | pairs of runs | called a regression | inconclusive | called no regression |",
         "|---|---|---|---|---|",
