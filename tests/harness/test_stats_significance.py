@@ -1,0 +1,69 @@
+"""Mann-Whitney, signed-rank and Holm against values known from tables and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harness.stats import StatsError
+from harness.stats.significance import holm, mann_whitney, signed_rank
+
+LOW, HIGH = [1.0, 2, 3, 4, 5], [6.0, 7, 8, 9, 10]
+
+
+def test_separated_fives_reach_the_smallest_p_there_is():
+    assert mann_whitney(LOW, HIGH).p == pytest.approx(2 / math.comb(10, 5))  # .0079
+
+
+def test_signed_rank_of_ten_pairs_in_one_direction():
+    a = np.arange(1.0, 11)
+    assert signed_rank(a, a * np.linspace(1.1, 1.2, 10)).p == pytest.approx(2 / 2**10)
+
+
+@pytest.mark.parametrize("test", [mann_whitney, signed_rank])
+def test_equal_sides_are_not_different(test):
+    assert test([3.0] * 6, [3.0] * 6).p == 1.0
+
+
+@pytest.mark.parametrize("test", [mann_whitney, signed_rank])
+def test_one_repeat_gives_no_p_and_says_why(test):
+    found = test([1.0], [2.0])
+    assert found.p is None and "at least 2" in found.reason
+
+
+def test_signed_rank_refuses_sides_of_unequal_length():
+    with pytest.raises(StatsError, match="pair repeats first"):
+        signed_rank([1.0, 2], [1.0])
+
+
+def test_signed_rank_of_values_that_have_no_ratio():
+    assert "positive" in signed_rank([0.0, 1], [1.0, 1]).reason
+
+
+def test_nan_is_refused():
+    with pytest.raises(StatsError, match="must be finite"):
+        mann_whitney([math.nan, 1], [1.0, 2])
+
+
+def test_holm_by_hand():
+    # sorted .01 .02 .04: 3 x .01 = .03, 2 x .02 = .04, 1 x .04 = .04
+    assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+
+
+def test_holm_leaves_out_what_has_no_p_and_never_exceeds_one():
+    assert holm([None, 0.6, 0.9]) == [None, 1.0, 1.0]
+
+
+def test_seven_metrics_at_five_against_five_can_never_be_significant():
+    smallest = mann_whitney(LOW, HIGH).p
+    assert min(holm([smallest] * 7)) > 0.05 and min(holm([smallest] * 3)) < 0.05
+
+
+def test_false_positive_rate_of_mann_whitney_is_its_level():
+    rng = np.random.default_rng(3)
+    hits = sum(mann_whitney(*rng.standard_normal((2, 8))).p <= 0.05 for _ in range(800))
+    # exact level of U at 8 against 8: the largest attainable p below .05
+    p_values = np.array([stats.mannwhitneyu(*rng.standard_normal((2, 8))).pvalue for _ in range(300)])
+    level = p_values[p_values <= 0.05].max()
+    assert hits / 800 <= level + 3 * math.sqrt(level / 800)
