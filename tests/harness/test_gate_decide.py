@@ -11,7 +11,9 @@ from harness.report.data import load
 from harness.scenario.gates import GateSpec
 
 NOISY = (1.0, 1.3, 0.8, 1.2, 0.85, 1.15, 0.75, 1.1, 0.9, 1.25)
-EXTRA = {name: {"value": 1000.0, "unit": "bytes", "n": 1, "reason": None} for name in ("expert_codes_bytes", "expert_scales_bytes")}
+EXTRA = {
+    name: {"value": 1000.0, "unit": "bytes", "n": 1, "reason": None} for name in ("expert_codes_bytes", "expert_scales_bytes")
+}
 
 
 def result_of(tmp_path, old, new, spec=None):
@@ -67,18 +69,40 @@ def without(values, metric):
 @pytest.mark.parametrize(
     ("old", "new", "metric", "state", "word"),
     [
-        pytest.param(timed(), without(timed(), "median_itl_ms"), "median_itl_ms", "invalid", "not in the record", id="absent-now"),
         pytest.param(
-            without(timed(), "median_itl_ms"), timed(), "median_itl_ms", "not comparable", "not in the record", id="absent-before"
+            timed(), without(timed(), "median_itl_ms"), "median_itl_ms", "invalid", "not in the record", id="absent-now"
         ),
         pytest.param(
-            timed(), timed() | {"median_itl_ms": [math.nan] * 10}, "median_itl_ms", "invalid", "nan, which is not a finite", id="nan"
+            without(timed(), "median_itl_ms"),
+            timed(),
+            "median_itl_ms",
+            "not comparable",
+            "not in the record",
+            id="absent-before",
         ),
         pytest.param(
-            timed(), timed() | {"median_itl_ms": [5.0] * 10}, "median_itl_ms", "invalid", "without any variation", id="zero-variance"
+            timed(),
+            timed() | {"median_itl_ms": [math.nan] * 10},
+            "median_itl_ms",
+            "invalid",
+            "nan, which is not a finite",
+            id="nan",
         ),
         pytest.param(
-            timed(), timed() | {"median_itl_ms": [None] * 10}, "median_itl_ms", "invalid", "the clock stood still", id="null-with-reason"
+            timed(),
+            timed() | {"median_itl_ms": [5.0] * 10},
+            "median_itl_ms",
+            "invalid",
+            "without any variation",
+            id="zero-variance",
+        ),
+        pytest.param(
+            timed(),
+            timed() | {"median_itl_ms": [None] * 10},
+            "median_itl_ms",
+            "invalid",
+            "the clock stood still",
+            id="null-with-reason",
         ),
         pytest.param(
             {name: [numbers[0]] for name, numbers in timed().items()},

@@ -17,12 +17,24 @@ def problem(tmp_path, gates) -> str:
 @pytest.mark.parametrize(
     ("gates", "words"),
     [
-        pytest.param({"primary": [{"metric": "speed", "min_effect_pct": 3}]}, ("gates.primary[0]", "no metric of that name"), id="unknown"),
-        pytest.param({"primary": [{"metric": "perplexity", "min_effect_pct": 3}]}, ("gate it under `exact`",), id="exact-as-primary"),
-        pytest.param({"exact": [{"metric": "median_itl_ms"}]}, ("not one that repeats exactly",), id="timed-as-exact"),
-        pytest.param({"primary": [{"metric": "median_itl_ms", "min_effect_pct": 0}]}, ("min_effect_pct", "greater than 0"), id="no-effect"),
         pytest.param(
-            {"primary": [{"metric": "median_itl_ms", "min_effect_pct": 3, "better": "higher"}]}, ("better is lower",), id="direction"
+            {"primary": [{"metric": "speed", "min_effect_pct": 3}]},
+            ("gates.primary[0]", "no metric of that name"),
+            id="unknown",
+        ),
+        pytest.param(
+            {"primary": [{"metric": "perplexity", "min_effect_pct": 3}]}, ("gate it under `exact`",), id="exact-as-primary"
+        ),
+        pytest.param({"exact": [{"metric": "median_itl_ms"}]}, ("not one that repeats exactly",), id="timed-as-exact"),
+        pytest.param(
+            {"primary": [{"metric": "median_itl_ms", "min_effect_pct": 0}]},
+            ("min_effect_pct", "greater than 0"),
+            id="no-effect",
+        ),
+        pytest.param(
+            {"primary": [{"metric": "median_itl_ms", "min_effect_pct": 3, "better": "higher"}]},
+            ("better is lower",),
+            id="direction",
         ),
         pytest.param(
             {"primary": [{"metric": f"{s}_itl_ms", "min_effect_pct": 3} for s in ("mean", "median", "p90", "p99")]},

@@ -16,6 +16,19 @@ def test_separated_fives_reach_the_smallest_p_there_is():
     assert mann_whitney(LOW, HIGH).p == pytest.approx(2 / math.comb(10, 5))  # .0079
 
 
+@pytest.mark.parametrize(("n", "m"), [(2, 3), (5, 5), (7, 12), (30, 30)])
+def test_exact_distribution_is_scipys(n, m):
+    rng = np.random.default_rng(n)
+    for _ in range(5):
+        a, b = rng.standard_normal(n), rng.standard_normal(m) + 0.5
+        assert mann_whitney(a, b).p == pytest.approx(stats.mannwhitneyu(a, b, method="exact").pvalue, rel=1e-9)
+
+
+def test_ties_take_the_normal_approximation():
+    a, b = [1.0, 2, 2, 3], [2.0, 3, 4, 5]
+    assert mann_whitney(a, b).p == pytest.approx(stats.mannwhitneyu(a, b, method="asymptotic").pvalue)
+
+
 def test_signed_rank_of_ten_pairs_in_one_direction():
     a = np.arange(1.0, 11)
     assert signed_rank(a, a * np.linspace(1.1, 1.2, 10)).p == pytest.approx(2 / 2**10)
