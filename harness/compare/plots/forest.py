@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from harness.compare.build import Comparison, PairResult
 from harness.compare.judge import Judgement, oriented
-from harness.compare.words import cell_name, side_name
+from harness.compare.words import side_name
 from harness.report.plots import canvas, style
 
 ROW_IN, TOP_IN, MAX_ROWS = 0.44, 0.1, 14
@@ -33,7 +33,7 @@ def draw(comparison: Comparison) -> Iterator[style.Plot | style.Skipped]:
 def _plot(comparison: Comparison, panels: dict) -> style.Plot:
     title = _title(panels)
     heights = [TOP_IN + len(rows) * ROW_IN for rows in panels.values()]
-    figure, axes = canvas.panels(title, heights, note=NOTE, left_in=2.5, right_in=0.15, gap_in=0.75)
+    figure, axes = canvas.panels(title, heights, note=NOTE, left_in=2.2, right_in=0.15, gap_in=0.75)
     for axis, (primary, rows) in zip(axes, panels.items(), strict=True):
         canvas.panel_title(axis, f"{primary.metric} (effect that matters: {primary.min_effect_pct:g} %)")
         _panel(axis, rows, primary.min_effect_pct, comparison)
@@ -67,11 +67,10 @@ def _panel(axis, rows: list[tuple[PairResult, Judgement]], effect_pct: float, co
         ends += _row(axis, judgement, y_in)
     low, high = min(ends), max(ends)
     span = high - low
-    axis.set_xlim(low - 0.06 * span, high + 0.72 * span)
+    axis.set_xlim(low - 0.06 * span, high + 0.75 * span)
     for (_, judgement), y_in in zip(rows, middles, strict=True):
-        reach = max(_reach(judgement))
         text = f"{_pct(judgement.slowdown):+.1f} %  {judgement.verdict}".replace("-", "\u2212")
-        axis.annotate(text, (reach, y_in), (7, 0), textcoords="offset points", va="center", fontsize=9)
+        axis.text(high + 0.06 * span, y_in, text, va="center", fontsize=9)
     axis.set_ylim(TOP_IN + len(rows) * ROW_IN, 0)
     axis.set_yticks(middles, [_label(result, comparison) for result, _ in rows], fontsize=8.5, linespacing=1.05)
     axis.set_xlabel("slowdown over the baseline, %")
@@ -100,9 +99,16 @@ def _pct(factor: float) -> float:
 
 
 def _label(result: PairResult, comparison: Comparison) -> str:
-    side = side_name(result.pair.b, comparison.across)
-    return f"{_short(side)}\n{_short(cell_name(result.pair.b, comparison.across))}"
+    """What tells this row from the others: the side where there are several, model and target likewise, then the cell."""
+    cells = [other.pair.b for other in comparison.results]
+    cell, across = result.pair.b, comparison.across
+    parts = [side_name(cell, across)] if len({side_name(other, across) for other in cells}) > 1 else []
+    parts += [cell.target] if across != "run" and len({other.target for other in cells}) > 1 else []
+    parts += [cell.model] if len({other.model for other in cells}) > 1 else []
+    parts += [cell.name] if across != "precision" and len({other.name for other in cells}) > 1 else []
+    parts.append(cell.workload)
+    return "\n".join(_short(part) for part in (", ".join(parts[:-1]), parts[-1]) if part)
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 36 else text[:16] + " … " + text[-17:]
+    return text if len(text) <= 40 else text[:18] + " … " + text[-19:]

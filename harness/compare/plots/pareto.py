@@ -47,7 +47,7 @@ def _plot(name: str, model: str, points: list[Point]) -> style.Plot:
     figure, (axis,) = canvas.panels(title, [3.1], note=note, left_in=0.95)
     axis.plot([p.x for p in best], [p.y for p in best], color=style.MUTED, linewidth=1.2, linestyle="--", zorder=0)
     axis.set_ylim(0, 1.12 * max(point.y for point in points))
-    scatter(axis, points)
+    scatter(axis, points, best)
     axis.set_xlabel("median time to first token, ms")
     axis.set_ylabel("output tokens/s")
     axis.spines["left"].set_color(style.RULE)

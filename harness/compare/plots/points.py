@@ -1,15 +1,15 @@
 """Scatter of cells: one point a cell, colored by weight format, shaped by target, hollow where the reference ran.
 
-In: points with their cells. Out: drawn axes. Names stand beside the points where there are few, else in the legend alone.
+In: points with their cells, and which of them to name. Out: drawn axes with a legend of formats and targets.
 """
 
 from dataclasses import dataclass
 
-from harness.report.cells import MeasuredCell
+from harness.report.cells import FORMAT_NAMES, MeasuredCell
 from harness.report.plots import style
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-MAX_NAMED = 12
+MAX_NAMED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,34 +22,29 @@ class Point:
     name: str
 
 
-def scatter(axis, points: list[Point]) -> None:
-    """Draw the points and their names."""
+def scatter(axis, points: list[Point], named: list[Point]) -> None:
+    """Draw the points, the names of `named`, and a legend of formats and targets where that is more than one."""
     targets = list(dict.fromkeys(point.cell.target for point in points))
     for point in points:
         hue = style.color(point.cell.weights)
         face = "white" if point.cell.is_reference else hue
         marker = MARKERS[targets.index(point.cell.target) % len(MARKERS)]
-        axis.plot(
-            point.x,
-            point.y,
-            marker,
-            markersize=8,
-            markerfacecolor=face,
-            markeredgecolor=hue,
-            markeredgewidth=1.6,
-            linestyle="none",
-        )
-    if len(points) <= MAX_NAMED:
-        _name(axis, points)
-    if len(targets) > 1:
-        from matplotlib.lines import Line2D
-
-        handles = [
-            Line2D([], [], marker=MARKERS[i % len(MARKERS)], linestyle="none", color=style.MUTED, label=target)
-            for i, target in enumerate(targets)
-        ]
-        axis.legend(handles=handles, loc="lower right", fontsize=8)
+        look = {"markerfacecolor": face, "markeredgecolor": hue, "markeredgewidth": 1.6, "linestyle": "none"}
+        axis.plot(point.x, point.y, marker, markersize=8, **look)
+    _name(axis, named[:MAX_NAMED])
+    _legend(axis, points, targets)
     axis.grid(True)
+
+
+def _legend(axis, points: list[Point], targets: list[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    formats = dict.fromkeys(point.cell.weights for point in points)
+    marks = [("o", style.color(weights), FORMAT_NAMES.get(weights, weights)) for weights in formats]
+    if len(targets) > 1:
+        marks += [(MARKERS[index % len(MARKERS)], style.MUTED, target) for index, target in enumerate(targets)]
+    handles = [Line2D([], [], marker=marker, linestyle="none", color=hue, label=label) for marker, hue, label in marks]
+    axis.legend(handles=handles, loc="best", fontsize=8)
 
 
 def _name(axis, points: list[Point]) -> None:

@@ -43,7 +43,8 @@ def _plot(name: str, model: str, workload: str, points: list[Point]) -> style.Pl
         f"Hollow: {REFERENCE_SPEED}." if is_reference else ""
     )
     figure, (axis,) = canvas.panels(title, [2.9], note=note, left_in=0.95)
-    scatter(axis, points)
+    fastest = {point.name: point for point in sorted(points, key=lambda point: point.x)}
+    scatter(axis, points, list(fastest.values()))
     axis.set_xlabel(f"output tokens/s at {workload}")
     axis.set_ylabel("perplexity")
     axis.margins(y=0.18)

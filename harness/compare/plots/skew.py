@@ -11,6 +11,8 @@ from harness.report.cells import MeasuredCell
 from harness.report.plots import canvas, style
 
 MAX_LINES = 8
+ALIKE = 0.02
+"""Sides whose loads differ by less did the same work."""
 DASHES = ("-", "--", ":", "-.")
 
 
@@ -32,7 +34,7 @@ def _layers(cell: MeasuredCell) -> list[float]:
 def _plot(name: str, model: str, workload: str, cells: list[MeasuredCell]) -> style.Plot:
     loads = [_layers(cell) for cell in cells]
     widest = max(max(x) - min(x) for x in zip(*loads, strict=True)) if len({len(x) for x in loads}) == 1 else 0.0
-    alike = "the same work on every side" if widest < 0.02 else f"sides differ by up to {widest:.2f}"
+    alike = "the same work on every side" if widest < ALIKE else f"sides differ by up to {widest:.2f}"
     title = f"Routing skew at {workload}: {alike}" if len(cells) > 1 else f"Routing skew at {workload}"
     figure, (axis,) = canvas.panels(
         title, [2.3], note=f"{model}. Load of the busiest expert over the mean; 1 is even.", left_in=0.8
@@ -49,7 +51,10 @@ def _plot(name: str, model: str, workload: str, cells: list[MeasuredCell]) -> st
     axis.set_ylim(bottom=0.9)
     axis.locator_params(axis="x", integer=True)
     axis.grid(axis="y")
-    axis.legend(loc="best", fontsize=8)
+    if widest >= ALIKE or len(cells) == 1:
+        axis.legend(loc="best", fontsize=8)
+    else:
+        axis.set_title(f"{len(cells)} lines, one on the other", loc="right", fontsize=9, color=style.MUTED)
     texts = "; ".join(
         f"{_label(cell, targets)}: {', '.join(f'{x:.2f}' for x in load)}" for cell, load in zip(cells, loads, strict=True)
     )
