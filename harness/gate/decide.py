@@ -13,7 +13,7 @@ from harness.compare.judge import Judgement, judge_all
 from harness.compare.pairing import CellPair
 from harness.compare.rules import GATE_ALPHA, Primary, Rules
 from harness.compare.values import values_of
-from harness.compare.whole import missing_repeats, notes_on
+from harness.compare.whole import notes_on
 from harness.gate.exact import Exact, exact_gates
 from harness.gate.quiet import quiet_enough
 from harness.report.cells import MeasuredCell, measured_cells
@@ -73,7 +73,7 @@ def decide(baseline: LoadedRun, candidate: LoadedRun, spec: GateSpec) -> GateRes
     new = {join_key(cell): cell for cell in measured_cells([candidate])}
     outcomes = [outcome for key, cell in new.items() for outcome in _cell(old.get(key), cell, spec)]
     outcomes += [_lost(cell) for key, cell in old.items() if key not in new]
-    outcomes += _never_measured(candidate)
+    outcomes += _never_measured(baseline, candidate)
     notes = tuple(note for run in (baseline, candidate) for note in notes_on(run))
     return GateResult(baseline, candidate, spec, tuple(outcomes), notes)
 
@@ -120,14 +120,30 @@ def _lost(cell: MeasuredCell) -> Outcome:
     return Outcome(cell.cell_id, "cell", "invalid", "the baseline has this cell and the candidate did not measure it")
 
 
-def _never_measured(candidate: LoadedRun) -> list[Outcome]:
+def _never_measured(baseline: LoadedRun, candidate: LoadedRun) -> list[Outcome]:
     """Planned cells without one record: a gate must not pass because something was not run."""
-    seen = {record["cell_id"] for record in candidate.records}
-    return [
-        Outcome(cell_id, "cell", "invalid", "planned, and without any record")
-        for cell_id in missing_repeats(candidate)
-        if cell_id not in seen
-    ]
+    seen = {record["cell_id"] for run in (baseline, candidate) for record in run.records}
+    old, new = (_planned(run) for run in (baseline, candidate))
+    outcomes = []
+    for cell_id in [name for name in dict.fromkeys([*new, *old]) if name not in seen]:
+        if cell_id not in new:
+            why = _drop_reason(candidate, cell_id)
+            outcomes.append(Outcome(cell_id, "cell", "invalid", f"the baseline plans it and the candidate does not{why}"))
+        elif old and cell_id not in old:
+            why = _drop_reason(baseline, cell_id)
+            outcomes.append(Outcome(cell_id, "cell", "not comparable", f"the baseline does not plan it{why}"))
+        else:
+            outcomes.append(Outcome(cell_id, "cell", "invalid", "planned, and without any record"))
+    return outcomes
+
+
+def _planned(run: LoadedRun) -> list[str]:
+    return [cell["cell_id"] for cell in run.plan.get("cells") or ()]
+
+
+def _drop_reason(run: LoadedRun, cell_id: str) -> str:
+    reasons = [row["reason"] for row in run.plan.get("dropped") or () if row.get("cell_id") == cell_id]
+    return f": {reasons[0]}" if reasons else ""
 
 
 def with_policy(result: GateResult, policy: str | None) -> GateResult:

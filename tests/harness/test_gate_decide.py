@@ -144,11 +144,29 @@ def test_a_new_cell_has_no_baseline(tmp_path):
 
 
 def test_a_planned_cell_without_a_record_fails(tmp_path):
-    old, new = write_run(tmp_path / "old", records(timed())), records(timed())
-    plan = [{"cell_id": row["cell_id"], "workload": row["workload"]} for row in new[:1]]
+    rows = records(timed())
+    plan = [{"cell_id": row["cell_id"], "workload": row["workload"]} for row in rows[:1]]
     plan.append({"cell_id": "pocket-mixtral/native/bf16-a16/heldout/h100", "workload": HELDOUT})
-    result = decide(load(old), load(write_run(tmp_path / "new", new, planned=plan)), GateSpec())
+    result = decide(*(load(write_run(tmp_path / name, rows, planned=plan)) for name in ("old", "new")), GateSpec())
     assert result.exit_code == 3 and "without any record" in result.outcomes[-1].detail
+
+
+@pytest.mark.parametrize(
+    ("side", "state", "code", "word"),
+    [
+        pytest.param("old", "invalid", 3, "the candidate does not: no kernel", id="the-candidate-drops-it"),
+        pytest.param("new", "not comparable", 4, "the baseline does not plan it: no kernel", id="the-baseline-drops-it"),
+    ],
+)
+def test_a_cell_that_only_one_side_plans_is_named(tmp_path, side, state, code, word):
+    rows = records(timed())
+    cell = {"cell_id": rows[0]["cell_id"], "workload": rows[0]["workload"]}
+    extra = {"cell_id": "pocket-mixtral/native/mxfp4-search-a16/single/h100", "workload": rows[0]["workload"]}
+    plans = {name: {"cells": [cell], "dropped": [extra | {"reason": "no kernel"}]} for name in ("old", "new")}
+    plans[side] = {"cells": [cell, extra], "dropped": []}
+    runs = [load(write_run(tmp_path / name, rows, plan=plans[name])) for name in ("old", "new")]
+    result = decide(*runs, GateSpec())
+    assert (result.outcomes[-1].state, result.exit_code) == (state, code) and word in result.outcomes[-1].detail
 
 
 def test_failed_and_invalid_repeats_are_left_out_and_named(tmp_path):
