@@ -2,8 +2,8 @@
 
 In: two sides that planned the same cells. Out: nothing; each side's run folder holds the records.
 
-Repeat k of both sides is measured one right after the other, the baseline first in even repeats and last in odd ones, so
-that load which comes and goes meets both alike and a drift favours neither. Repeats grow from `min_repeats` to at most
+Repeat k of both sides is measured one right after the other, and the two take turns in who comes first, so that load which
+comes and goes meets both alike and a drift favours neither. Repeats grow from `min_repeats` to at most
 `max_repeats`. A cell is settled when each of its primary metrics has a verdict and an interval narrower than half its
 minimum effect, or when one is worse with its whole interval past the minimum effect. Both are states that chance does not
 reach, so looking often does not raise false alarms (tests/studies/gate_study.py counts them).
@@ -80,11 +80,16 @@ def _group(a: Side, b: Side, rows: list[dict], spec: GateSpec, tell: Tell, *, ke
 
 
 def _pair(a: Side, b: Side, state: CellState, repeat: int, *, keep: str) -> None:
-    for side in (a, b) if repeat % 2 == 0 else (b, a):
+    for side in (a, b) if is_baseline_first(repeat) else (b, a):
         record = side.measure(state.cell_id, repeat)
         state.num_failures += record["status"] != "ok"
         if keep == "one":
             side.release()
+
+
+def is_baseline_first(repeat: int) -> bool:
+    """Every other repeat, and the other way round after each fresh start: who is started first takes turns too."""
+    return (repeat + repeat // REPEATS_A_START) % 2 == 0
 
 
 def _look(a: Side, b: Side, states: list[CellState], spec: GateSpec, tell: Tell, done: int) -> None:
