@@ -166,15 +166,17 @@ def _decide(draft: Judgement, rules: Rules) -> Judgement:
     spare = 1 + rules.resolution_pct / 100
     if low / spare > 1 / margin and high * spare < margin:
         return replace(draft, verdict="same")
-    return replace(draft, verdict="inconclusive", reason=_why_open(draft, low, high, margin, is_significant=is_significant))
+    return replace(draft, verdict="inconclusive", reason=_why_open(draft, low, high, rules, is_significant=is_significant))
 
 
-def _why_open(draft: Judgement, low: float, high: float, margin: float, *, is_significant: bool) -> str:
+def _why_open(draft: Judgement, low: float, high: float, rules: Rules, *, is_significant: bool) -> str:
     span = f"the change lies between {_percent(low)} and {_percent(high)} (plus is worse)"
-    if not is_significant:
-        tail = f"corrected p = {draft.p_holm:.3g}" if draft.p_holm is not None else "no test"
-        return f"{span}, {tail}: neither a difference nor its absence within {draft.min_effect_pct:g} % is shown"
-    return f"{span}: there is a difference, and whether it reaches {100 * (margin - 1):g} % is open"
+    if is_significant:
+        return f"{span}: there is a difference, and whether it reaches {draft.min_effect_pct:g} % is open"
+    p = "no test" if draft.p_holm is None else f"corrected p = {draft.p_holm:.3g}"
+    if low > 1 or high < 1:
+        return f"{span}, but {p} does not reach {rules.alpha:g}: a difference is likely and not shown"
+    return f"{span}, {p}: neither a difference nor its absence within {draft.min_effect_pct:g} % is shown"
 
 
 def _percent(factor: float) -> str:

@@ -1,6 +1,6 @@
 """The study of the gate's error rates as a page: tables of counts with their exact intervals.
 
-In: simulation.json's content and the real runs. Out: Markdown. Intervals of rates: Clopper and Pearson, 95 %.
+In: simulation.json's content. Out: Markdown. Intervals of rates: Clopper and Pearson, 95 %.
 """
 
 from collections import Counter
@@ -8,16 +8,16 @@ from collections import Counter
 from scipy.stats import beta
 
 
-def page(result: dict, aa: list[dict], ab: list[dict]) -> str:
+def page(result: dict) -> str:
     """The document."""
-    lines = ["# How often the gate is wrong", "", INTRO, "", "## Real runs on this machine", ""]
-    lines += real_table(aa, ab)
-    lines += ["", "## How much this machine varies", "", *variation_table(result), "", "## Simulated with that variation", ""]
-    lines += simulated_table(result)
-    lines += ["", *metric_table(result), "", "## Stored baseline instead of interleaving", "", *stored_table(result)]
+    lines = ["# How often the gate is wrong", "", INTRO, "", "## Real runs on this machine", "", *real_table(result["real"])]
+    lines += ["", *each_run(result["real"]), "", "## How much this machine varies", "", *variation_table(result)]
+    lines += ["", "## Simulated with that variation", "", *simulated_table(result), "", *metric_table(result)]
+    lines += ["", "## Stored baseline instead of interleaving", "", *stored_table(result)]
     return "\n".join(lines) + "\n"
 
 
+STATES = ("regression", "inconclusive", "no regression")
 INTRO = (
     "`python tests/studies/gate_study.py` on a virtual machine with 2 cores that other work shared all the time. Every real "
     "run is a whole `harness gate scenarios/gate.yaml --ab COMMIT`: two checkouts, fresh workers, up to 30 interleaved "
@@ -26,26 +26,31 @@ INTRO = (
 )
 
 
-def real_table(aa: list[dict], ab: list[dict]) -> list[str]:
+def real_table(real: dict) -> list[str]:
     lines = [
         "| runs | n | regression | inconclusive | no regression | seconds a run | load average |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, runs in (("A/A", aa), ("A/B, 10 % slower", ab)):
+    for name, runs in (("A/A", real["aa"]), ("A/B, 10 % slower", real["ab"])):
         if runs:
-            states = Counter(state(run) for run in runs)
-            counts = [f"{states[key]}" for key in ("regression", "inconclusive", "no regression")]
+            states = Counter(run["state"] for run in runs)
+            counts = [f"{states[key]}" for key in STATES]
             seconds, loads = sorted(run["seconds"] for run in runs), sorted(run["load_average"] for run in runs)
             spans = f"{seconds[0]} to {seconds[-1]} | {loads[0]} to {loads[-1]}"
             lines.append(f"| {name} | {len(runs)} | {' | '.join(counts)} | {spans} |")
     return lines
 
 
-def state(run: dict) -> str:
-    verdicts = list(run["verdicts"].values())
-    if "worse" in verdicts or run["exit_code"] == 1:
-        return "regression"
-    return "inconclusive" if "inconclusive" in verdicts else "no regression"
+def each_run(real: dict) -> list[str]:
+    lines = ["Each run: measured slowdown in CPU time a step and in throughput, repeats a side, load average.", ""]
+    lines += ["| run | answer | step, % | throughput, % | repeats | load |", "|---|---|---|---|---|---|"]
+    for kind, runs in (("A/A", real["aa"]), ("A/B", real["ab"])):
+        for number, run in enumerate(runs, start=1):
+            step, rate = run["slowdown_pct"]["median_step_cpu_ms"], run["slowdown_pct"]["output_throughput"]
+            lines.append(
+                f"| {kind} {number} | {run['state']} | {step:+.1f} | {rate:+.1f} | {run['repeats']} | {run['load_average']} |"
+            )
+    return lines
 
 
 def variation_table(result: dict) -> list[str]:
@@ -69,7 +74,7 @@ def simulated_table(result: dict) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for row in result["simulated"]:
-        cells = [rate(row["states"].get(key, 0), row["num"]) for key in ("regression", "inconclusive", "no regression")]
+        cells = [rate(row["states"].get(key, 0), row["num"]) for key in STATES]
         lines.append(f"| {row['true_slowdown_pct']:g} % | {row['num']} | {' | '.join(cells)} | {row['median_repeats']:g} |")
     return lines
 
@@ -95,9 +100,7 @@ def stored_table(result: dict) -> list[str]:
     for name in ("unguarded", "guarded"):
         found = result["stored_baseline"][name]
         total = sum(found.values())
-        cells = (
-            [rate(found.get(key, 0), total) for key in ("regression", "inconclusive", "no regression")] if total else ["-"] * 3
-        )
+        cells = [rate(found.get(key, 0), total) for key in STATES] if total else ["-"] * 3
         lines.append(f"| {name} | {total} | {' | '.join(cells)} |")
     return lines
 
