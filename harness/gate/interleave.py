@@ -8,8 +8,8 @@ comes and goes meets both alike and a drift favours neither. Repeats grow from `
 minimum effect, or when one is worse with its whole interval past the minimum effect. Both are states that chance does not
 reach, so looking often does not raise false alarms (tests/studies/gate_study.py counts them).
 
-Workers are started afresh every REPEATS_A_START repeats: where a process happens to have its memory changes its speed by
-about 1 %, and repeats of one process all share that.
+Workers are started afresh every REPEATS_A_START repeats: where a process happens to have its memory changes its speed, and
+so does being started first, by a few percent; repeats of one process all share that.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from harness.scenario.gates import GateSpec
 
 LOOKS = (5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 24, 27, 30)
 """Repeats a side after which the answer is looked at."""
-REPEATS_A_START = 10
+REPEATS_A_START = 5
 MAX_FAILURES = 3
 MEMORY_HEADROOM = 0.95
 
@@ -89,7 +89,7 @@ def _pair(a: Side, b: Side, state: CellState, repeat: int, *, keep: str) -> None
 
 def is_baseline_first(repeat: int) -> bool:
     """Every other repeat, and the other way round after each fresh start: who is started first takes turns too."""
-    return (repeat + repeat // REPEATS_A_START) % 2 == 0
+    return (repeat % REPEATS_A_START + repeat // REPEATS_A_START) % 2 == 0
 
 
 def _look(a: Side, b: Side, states: list[CellState], spec: GateSpec, tell: Tell, done: int) -> None:

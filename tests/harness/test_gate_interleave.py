@@ -83,13 +83,10 @@ def test_a_large_slowdown_ends_it_early_even_with_noise(tmp_path):
 
 def test_workers_start_afresh(tmp_path):
     log = run(tmp_path, noisy(5, 1, 0.1), noisy(5, 2, 0.1))
-    firsts = [
-        log[log.index((side, repeat)) - 1] != (other, repeat)
-        for side, other, repeat in (("a", "b", 0), ("b", "a", 10), ("a", "b", 20))
-    ]
-    assert all(firsts)  # who is started first takes turns
+    starts = [next(side for side, what in log if what == repeat) for repeat in range(0, 30, REPEATS_A_START)]
+    assert starts == ["a", "b"] * 3  # who is started first takes turns
     place = log.index(("a", "release"))
-    assert log[place - 1][1] == REPEATS_A_START - 1 and log.count(("a", "release")) == 3  # after 10, 20 and at the end
+    assert log[place - 1][1] == REPEATS_A_START - 1 and log.count(("a", "release")) == 6  # every five, and at the end
 
 
 def test_workers_that_do_not_fit_together_take_turns(tmp_path):

@@ -13,6 +13,7 @@ LATENCY = [
     for statistic in ("mean", "median", "std", "p50", "p90", "p95", "p99")
     for latency in ("ttft", "tpot", "itl", "e2el")
 ]
+CPU = ["median_step_cpu_ms"]
 QUALITY = [
     "perplexity",
     "bits_per_byte",
@@ -48,7 +49,7 @@ UNIT_BY_SUFFIX = {
 
 
 def test_exactly_the_names_that_records_use():
-    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *QUALITY, *CHANGE, *MEMORY}
+    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *CPU, *QUALITY, *CHANGE, *MEMORY}
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -86,3 +87,13 @@ def test_import_is_light():
     code = "import sys, harness.metrics; print({'numpy', 'scipy', 'torch', 'pandas'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_exact_metrics_are_those_that_repeat():
+    from harness.metrics import is_exact, primary_problem
+
+    exact = {name for name in METRICS if is_exact(name)}
+    assert exact == {*QUALITY, *CHANGE, *MEMORY} - {"process_peak_rss_bytes"}
+    assert {name for name in METRICS if primary_problem(name) is None} == {
+        *THROUGHPUT, "request_throughput", *LATENCY, *CPU, "process_peak_rss_bytes"
+    }  # fmt: skip
