@@ -24,6 +24,15 @@ def test_exact_distribution_is_scipys(n, m):
         assert mann_whitney(a, b).p == pytest.approx(stats.mannwhitneyu(a, b, method="exact").pvalue, rel=1e-9)
 
 
+@pytest.mark.parametrize("n", [5, 9, 18, 30])
+def test_exact_signed_rank_is_scipys(n):
+    rng = np.random.default_rng(n)
+    for _ in range(5):
+        a, b = np.exp(rng.standard_normal(n)), np.exp(rng.standard_normal(n) + 0.3)
+        expected = stats.wilcoxon(np.log(b / a), method="exact").pvalue
+        assert signed_rank(a, b).p == pytest.approx(expected, rel=1e-9)
+
+
 def test_ties_take_the_normal_approximation():
     a, b = [1.0, 2, 2, 3], [2.0, 3, 4, 5]
     assert mann_whitney(a, b).p == pytest.approx(stats.mannwhitneyu(a, b, method="asymptotic").pvalue)
