@@ -225,14 +225,13 @@ def by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
 
 METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _CPU + _QUALITY + _MEMORY)
 
-EXACT_UNITS = ("bytes", "nats", "bits/byte", "1", "%", "tokens")
-"""Units of figures that a repeat on the same machine gives again to the last digit."""
-NOISY_NAMES = ("process_peak_rss_bytes",)
+EXACT = frozenset(metric.name for metric in _QUALITY + _MEMORY) - {"process_peak_rss_bytes"}
+"""Figures that a repeat on the same machine gives again to the last digit."""
 
 
 def is_exact(name: str) -> bool:
     """Whether repeats of a metric are equal by nature, so that a test over repeats says nothing."""
-    return name in METRICS and METRICS[name].unit in EXACT_UNITS and name not in NOISY_NAMES
+    return name in EXACT
 
 
 def primary_problem(name: str) -> str | None:

@@ -6,12 +6,15 @@ Whatever a run's provenance holds takes part, so that a fact that is recorded la
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from harness.report.data import LoadedRun
 
 GROUPS = ("machine", "clocks", "software", "scenario")
 _MACHINE = ("cpu", "gpus", "host", "os", "driver")
 _NOT_FACTS = ("command_line",)
+CLOCK_STEP_MHZ = 15
+"""GPU clocks move in steps of 15 MHz; less than that is no difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,20 @@ def _facts(run: LoadedRun) -> dict[str, str]:
         source["gpu"] = gpus[0]
         facts["gpu.count"] = str(len(gpus))
     facts |= _flat(source)
+    facts |= _clocks(run)
     scenario = run.info.get("scenario") or {}
     facts |= {f"scenario.{key}": _text(scenario[key]) for key in ("repeats", "cpu_threads", "kernels") if key in scenario}
     return facts
+
+
+def _clocks(run: LoadedRun) -> dict[str, str]:
+    """Clocks that telemetry saw while the run's cells were measured, median over the records, to CLOCK_STEP_MHZ."""
+    found: dict[str, list[float]] = {}
+    for record in run.records:
+        for name, entry in (record.get("metrics") or {}).items():
+            if name.endswith("_clock_mhz") and entry.get("value") is not None:
+                found.setdefault(name, []).append(entry["value"])
+    return {name: f"{CLOCK_STEP_MHZ * round(median(values) / CLOCK_STEP_MHZ)} MHz" for name, values in found.items()}
 
 
 def _flat(value: dict, path: str = "") -> dict[str, str]:

@@ -97,7 +97,8 @@ class Side:
         return self.generator
 
     def _row(self, cell) -> dict:
-        facts = self.prepared.facts[(cell.model, cell.precision.id)]
+        facts_of = getattr(self.prepared, "facts_of", None)  # commits from before there were other backends have it not
+        facts = facts_of(cell) if facts_of else self.prepared.facts[(cell.model, cell.precision.id)]
         return {
             "cell_id": cell.cell_id,
             "group": list(cell.group),

@@ -29,6 +29,16 @@ def test_machines_are_compared_and_what_differs_is_listed(tmp_path):
     assert "cpu.num_cores" not in groups
 
 
+def test_clocks_that_telemetry_saw_are_listed(tmp_path):
+    def rows(mhz):
+        clock = {"median_sm_clock_mhz": {"value": mhz, "unit": "MHz", "n": 9, "reason": None}}
+        return records(timed(), extra_metrics=clock)
+
+    (row,) = compare_runs(two_runs(tmp_path, rows(1980.0), rows(1410.0))).differences
+    assert (row.group, row.name, row.values) == ("clocks", "median_sm_clock_mhz", ("1980 MHz", "1410 MHz"))
+    assert not compare_runs(two_runs(tmp_path, rows(1980.0), rows(1983.0))).differences
+
+
 def test_target_is_not_part_of_what_a_cell_asks(tmp_path):
     runs = two_runs(tmp_path, records(timed()), records(timed(), target=H200))
     assert not compare_runs(runs).unpaired
