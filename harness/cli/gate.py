@@ -40,8 +40,8 @@ from harness.progress import say
 @only_option
 @json_option
 def gate(target, baseline, against, update, reason, policy, out, annotate, overrides, only, as_json):
-    """Exit 0 when no gate of RUN is worse than its baseline, 1 on a regression, 3 when nothing could be shown, 4 without a
-    comparable baseline.
+    """Hold RUN against its baseline. Exit 0 when each gate is decided and none is worse, 1 on a regression, 3 when nothing
+    could be shown (inconclusive included, unless it is to warn), 4 without a comparable baseline.
 
     RUN is a folder of `harness run`; with --ab it is a SCENARIO, measured here in turn with a commit, another scenario or
     changed values, until the answer is clear.

@@ -75,7 +75,7 @@ def _interval(metric: str, a: MeasuredCell, b: MeasuredCell) -> tuple[float | No
         return None, None, ""
     paths = [_token_nll(cell) for cell in (a, b)]
     if None in paths:
-        return None, None, "no interval: the samples with each token's NLL are not beside the records"
+        return _recorded_interval(a, b)
     try:
         (nll_a, window_a), (nll_b, window_b) = (read_token_nll(path) for path in paths)
         change = perplexity_change(nll_a, nll_b, window_a, window_b=window_b)
@@ -84,6 +84,15 @@ def _interval(metric: str, a: MeasuredCell, b: MeasuredCell) -> tuple[float | No
     if change.low is None:
         return None, None, f"no interval: {change.reason}"
     return 1 + change.low, 1 + change.high, ""
+
+
+def _recorded_interval(a: MeasuredCell, b: MeasuredCell) -> tuple[float | None, float | None, str]:
+    """The interval that the run itself recorded against BF16, where a is that BF16."""
+    ends = [b.number(f"perplexity_change_{end}_pct").median for end in ("low", "high")]
+    is_baseline = a.run is b.run and (a.weights, a.precision["activations"]) == ("bf16", "bf16")
+    if not is_baseline or None in ends:
+        return None, None, "no interval: the samples with each token's NLL are not beside the records"
+    return 1 + ends[0] / 100, 1 + ends[1] / 100, ""
 
 
 def _token_nll(cell: MeasuredCell) -> Path | None:
