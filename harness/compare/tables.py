@@ -8,9 +8,9 @@ import textwrap
 from harness.compare.build import Comparison, PairResult
 from harness.compare.exact import ExactChange
 from harness.compare.judge import Judgement
-from harness.compare.words import MARKS, TONES, cell_name, change_of, interval_of, side_name
+from harness.compare.words import MARKS, TONES, cell_name, change_of, figure, interval_of, side_name
 from harness.report.grid import Entry, Footnotes, Group, Table, table
-from harness.report.numbers import quantity, significant
+from harness.report.numbers import significant
 
 
 def primary_table(comparison: Comparison) -> Table:
@@ -70,8 +70,7 @@ def _sides(result: PairResult, comparison: Comparison) -> Entry:
 def _value(value: float | None, unit: str, repeats: int, reason: str, notes: Footnotes) -> Entry:
     if value is None:
         return notes.dash(reason)
-    text = significant(value, 4) if unit in ("1", "nats") else quantity(value, unit)
-    return Entry(text, detail=f"n = {repeats}" if repeats > 1 else "")
+    return Entry(figure(value, unit), detail=f"n = {repeats}" if repeats > 1 else "")
 
 
 def _verdict(item: Judgement | ExactChange) -> Entry:

@@ -7,8 +7,8 @@ are counted.
 from typing import TYPE_CHECKING
 
 from harness.compare.build import Comparison, PairResult
-from harness.compare.words import VERDICTS, cell_name, change_of, interval_of, leads, side_name
-from harness.report.numbers import count, quantity
+from harness.compare.words import VERDICTS, cell_name, change_of, figure, interval_of, leads, side_name
+from harness.report.numbers import count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -77,7 +77,7 @@ def _pair(result: PairResult):
         shown.add_column(name, justify=justify, min_width=width, overflow="fold")
     for item in (*result.judgements, *result.exact):
         values = (item.median_a, item.median_b) if hasattr(item, "median_a") else (item.value_a, item.value_b)
-        texts = ["—" if value is None else quantity(value, item.unit) for value in values]
+        texts = [figure(value, item.unit) for value in values]
         verdict = Text(item.verdict, style=STYLES[item.verdict])
         if item.reason and item.verdict == "not judged":
             verdict.append(f": {item.reason}", style="dim")

@@ -10,7 +10,7 @@ from harness.compare.exact import ExactChange
 from harness.compare.judge import Judgement, oriented
 from harness.metrics import METRICS
 from harness.report.cells import MeasuredCell
-from harness.report.numbers import count, signed
+from harness.report.numbers import DASH, count, quantity, signed, significant
 
 VERDICTS = ("worse", "better", "same", "inconclusive", "not judged")
 MARKS = {"worse": "✕", "better": "✓", "same": "=", "inconclusive": "?", "not judged": "–"}
@@ -39,6 +39,13 @@ def percent(factor: float) -> str:
     """A ratio as a change: 1.102 -> '+10.2 %'."""
     digits = 1 if abs(factor - 1) >= 0.01 else 2
     return f"{signed(100 * (factor - 1), digits)} %"
+
+
+def figure(value: float | None, unit: str) -> str:
+    """A value with its unit; perplexity and nats to four digits, since that is where precisions differ."""
+    if value is None:
+        return DASH
+    return significant(value, 4) if unit in ("1", "nats") else quantity(value, unit)
 
 
 def change_of(item: Judgement | ExactChange) -> str:

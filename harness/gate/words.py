@@ -3,8 +3,9 @@
 In: GateResult. Out: text that the terminal, Markdown, JUnit and the annotations share. An open answer is never called passed.
 """
 
+from harness.compare.words import figure
 from harness.gate.decide import GateResult, Outcome
-from harness.report.numbers import count, quantity
+from harness.report.numbers import count
 
 MARKS = {
     "regression": "❌",
@@ -69,7 +70,7 @@ def values(outcome: Outcome) -> tuple[str, str]:
     if source is None:
         return "—", "—"
     pair = (source.median_a, source.median_b) if outcome.judgement else (source.value_a, source.value_b)
-    return tuple("—" if value is None else quantity(value, source.unit) for value in pair)
+    return tuple(figure(value, source.unit) for value in pair)
 
 
 def repeats(outcome: Outcome) -> str:
