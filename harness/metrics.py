@@ -109,7 +109,7 @@ _CPU = (
         "ms",
         "lower",
         "Median over decode steps of the CPU time that the worker's process spends in one; a GPU's work has none. "
-        "Other processes on the machine hardly change it, so a gate on a shared CPU can see small changes.",
+        "Other processes on the machine change it far less than a wall-clock time: a gate on a shared CPU sees more.",
         "median over decode steps of (process CPU time after - before)",
     ),
 )
