@@ -10,7 +10,17 @@ from scipy.stats import beta
 
 def page(result: dict) -> str:
     """The document."""
-    lines = ["# How often the gate is wrong", "", INTRO, "", "## Real runs on this machine", "", *real_table(result["real"])]
+    lines = [
+        "# How often the gate is wrong",
+        "",
+        INTRO,
+        "",
+        HISTORY,
+        "",
+        "## Real runs on this machine",
+        "",
+        *real_table(result["real"]),
+    ]
     lines += ["", *each_run(result["real"]), "", "## How much this machine varies", "", *variation_table(result)]
     lines += ["", "## Simulated with that variation", "", *simulated_table(result), "", *metric_table(result)]
     lines += ["", "## Stored baseline instead of interleaving", "", *stored_table(result)]
@@ -23,6 +33,12 @@ INTRO = (
     "run is a whole `harness gate scenarios/gate.yaml --ab COMMIT`: two checkouts, fresh workers, up to 30 interleaved "
     "repeats. A/A is the same code on both sides; in A/B every engine step of the candidate takes 10 % longer. Simulations "
     "draw blocks of real A/A pairs and run the gate's own decisions over them (tests/studies/gate_simulation.py)."
+)
+HISTORY = (
+    "The runs were taken while the gate was being built: A/A 1 to 10 and A/B 1 to 12 with fresh workers every ten repeats (A/A 1 "
+    "to 6 and A/B 1 to 4 with the baseline always started first), the later ones as the gate is now. All are judged here by "
+    "today's gate from their recorded repeats. In each of the first ten A/A runs the candidate came out faster, and it was called "
+    "better in some: see docs/decisions/0042-fresh-workers.md for what was changed."
 )
 
 

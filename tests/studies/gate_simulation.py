@@ -33,22 +33,34 @@ SLOWDOWNS = (0.0, 0.05, 0.10)
 
 def run_simulation(real: Path, out: Path, num: int) -> None:
     """Simulate `num` comparisons of each true slowdown; write the counts and the page."""
-    runs = json.loads((real / "aa.json").read_text())["runs"]
-    blocks = [block for run in runs for block in blocks_of(run)]
-    ab = json.loads((real / "ab.json").read_text())["runs"] if (real / "ab.json").exists() else []
-    result = {
-        "num_real_runs": len(runs),
-        "real": {"aa": [replayed(run) for run in runs], "ab": [replayed(run) for run in ab]},
-        "num_blocks": len(blocks),
-        "variation": variation(runs),
-        "simulated": [simulate(blocks, slowdown, count(slowdown, num), seed=i) for i, slowdown in enumerate(SLOWDOWNS)],
-        "stored_baseline": stored_baseline(runs),
+    blocks = [block for run in read(real, "aa") for block in blocks_of(run)]
+    simulated = [simulate(blocks, slowdown, count(slowdown, num), seed=i) for i, slowdown in enumerate(SLOWDOWNS)]
+    write({"num_blocks": len(blocks), "num_real_runs": len(read(real, "aa")), "simulated": simulated}, real, out)
+
+
+def rewrite(real: Path, out: Path) -> None:
+    """The page again, with all real runs that there are by now; what was simulated stays."""
+    write(json.loads((out / "simulation.json").read_text()), real, out)
+
+
+def write(result: dict, real: Path, out: Path) -> None:
+    """Join the simulation with the real runs, as today's gate judges them."""
+    from gate_page import page
+
+    aa, ab = read(real, "aa"), read(real, "ab")
+    result |= {
+        "real": {"aa": [replayed(run) for run in aa], "ab": [replayed(run) for run in ab]},
+        "variation": variation(aa),
+        "stored_baseline": stored_baseline(aa),
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "simulation.json").write_text(json.dumps(result, indent=1) + "\n")
-    from gate_page import page
-
     (out / "study.md").write_text(page(result))
+
+
+def read(real: Path, kind: str) -> list[dict]:
+    path = real / f"{kind}.json"
+    return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
 def count(slowdown: float, num: int) -> int:

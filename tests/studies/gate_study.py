@@ -3,6 +3,7 @@
     python tests/studies/gate_study.py real aa --runs 20 --out DIR      the same code on both sides
     python tests/studies/gate_study.py real ab --runs 20 --out DIR      the candidate takes 10 % longer a decode step
     python tests/studies/gate_study.py simulate --real DIR --out DIR    2000 comparisons each of A/A and of 5 % slower
+    python tests/studies/gate_study.py page --real DIR --out DIR        the page again, with the real runs there are by now
 
 In: this checkout (committed; sides are worktrees of it). Out: DIR/aa.json, ab.json (a row a run: verdicts, exit code, the
 figures of every repeat), simulation.json, study.md. `real` continues where DIR already holds runs. No test runs this.
@@ -51,13 +52,19 @@ def main() -> None:
     simulate.add_argument("--real", type=Path, required=True)
     simulate.add_argument("--num", type=int, default=2000)
     simulate.add_argument("--out", type=Path, required=True)
+    page = parts.add_parser("page")
+    page.add_argument("--real", type=Path, required=True)
+    page.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.part == "real":
         run_real(arguments.kind, arguments.runs, arguments.out)
-    else:
-        from gate_simulation import run_simulation
+        return
+    from gate_simulation import rewrite, run_simulation
 
+    if arguments.part == "simulate":
         run_simulation(arguments.real, arguments.out, arguments.num)
+    else:
+        rewrite(arguments.real, arguments.out)
 
 
 def run_real(kind: str, num_runs: int, out: Path) -> None:
