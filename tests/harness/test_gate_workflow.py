@@ -44,6 +44,7 @@ def test_a_gate_that_could_not_run_fails_the_job_and_says_so(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_planted_slow_kernel_choice_is_caught_end_to_end(tmp_path):
     checkout = copy_checkout(tmp_path / "checkout")
     plant_slow_kernel(checkout)

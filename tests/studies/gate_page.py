@@ -35,10 +35,10 @@ INTRO = (
     "draw blocks of real A/A pairs and run the gate's own decisions over them (tests/studies/gate_simulation.py)."
 )
 HISTORY = (
-    "The runs were taken while the gate was being built: A/A 1 to 10 and A/B 1 to 12 with fresh workers every ten repeats (A/A 1 "
-    "to 6 and A/B 1 to 4 with the baseline always started first), the later ones as the gate is now. All are judged here by "
-    "today's gate from their recorded repeats. In each of the first ten A/A runs the candidate came out faster, and it was called "
-    "better in some: see docs/decisions/0042-fresh-workers.md for what was changed."
+    "The runs were taken while the gate was being built: A/A 1 to 10 and A/B 1 to 12 with fresh workers every ten repeats "
+    "(A/A 1 to 6 and A/B 1 to 4 with the baseline always started first), the later ones as the gate is now. All are judged "
+    "here by today's gate from their recorded repeats. In each of the first ten A/A runs the candidate came out faster, and "
+    "it was called better in some: see docs/decisions/0042-fresh-workers.md for what was changed."
 )
 
 
