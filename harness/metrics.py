@@ -222,6 +222,17 @@ _SERVING = (
     ),
 )
 
+_CPU = (
+    Metric(
+        "median_step_cpu_ms",
+        "ms",
+        "lower",
+        "Median over decode steps of the CPU time that the worker's process spends in one; a GPU's work has none. "
+        "Other processes on the machine change it far less than a wall-clock time: a gate on a shared CPU sees more.",
+        "median over decode steps of (process CPU time after - before)",
+    ),
+)
+
 _QUALITY = (
     Metric(
         "perplexity",
@@ -354,4 +365,23 @@ def by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
 
 _TELEMETRY = tuple(Metric(*row) for row in TELEMETRY)
 
-METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _SERVING + _QUALITY + _MEMORY + _TELEMETRY)
+METRICS: dict[str, Metric] = by_name(_THROUGHPUT + _LATENCY + _SERVING + _CPU + _QUALITY + _MEMORY + _TELEMETRY)
+
+EXACT = frozenset(metric.name for metric in _QUALITY + _MEMORY) - {"process_peak_rss_bytes"}
+"""Figures that a repeat on the same machine gives again to the last digit."""
+
+
+def is_exact(name: str) -> bool:
+    """Whether repeats of a metric are equal by nature, so that a test over repeats says nothing."""
+    return name in EXACT
+
+
+def primary_problem(name: str) -> str | None:
+    """Why a metric cannot be judged over repeats; None when it can."""
+    if name not in METRICS:
+        return "no metric of that name; see harness/metrics.py or the Definitions of a report"
+    if METRICS[name].direction == "none":
+        return "has no better and worse, so it cannot be judged"
+    if is_exact(name):
+        return "is the same in every repeat; gate it under `exact`, without repeats"
+    return None

@@ -17,7 +17,7 @@ from harness.backends.native_engines import ReadyEngine
 from harness.collect import experts, tables
 from harness.collect.expert_cache import simulate
 from harness.collect.in_process import in_process_figures
-from harness.collect.latency import RequestTimes, StepTimes, latency_metrics, throughput_metrics
+from harness.collect.latency import RequestTimes, StepTimes, cpu_metrics, latency_metrics, throughput_metrics
 from harness.collect.outputs import write_outputs
 from harness.collect.values import measured, missing
 from harness.record.write import RunWriter
@@ -49,6 +49,7 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
     reasons = [*judge_check(backend.check), *judge_requests(requests, steps), *judge_source(spec)]
     figures = in_process_figures(requests, spec)
     metrics = latency_metrics(requests) | throughput_metrics(requests, steps) | figures.metrics
+    metrics |= cpu_metrics(steps, device=backend.model.device.type)
     if backend.check and not backend.check["passed"]:
         metrics = {name: missing(name, "the output disagrees with the reference") for name in metrics}
     metrics["kv_cache_bytes"] = measured("kv_cache_bytes", engine.kv_cache_bytes, 1)
@@ -140,8 +141,10 @@ def run_requests(engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, s
         if not engine.has_work:
             time.sleep(max(0.0, start_ns / 1e9 + waiting[0].scheduled_s - time.perf_counter_ns() / 1e9))
             continue
+        cpu_before_ns = time.process_time_ns()
         step = engine.step()
-        steps.append(StepTimes(step.index, step.phase, step.start_ns, step.end_ns, step.num_tokens, step.num_requests))
+        cpu_ns = time.process_time_ns() - cpu_before_ns
+        steps.append(StepTimes(step.index, step.phase, step.start_ns, step.end_ns, step.num_tokens, step.num_requests, cpu_ns))
         for request_id, token in step.emitted:
             token_times[request_id].append(step.end_ns)
             outputs.setdefault(request_id, []).append(token)

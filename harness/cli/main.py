@@ -23,6 +23,16 @@ COMMANDS = {
         "harness.cli.profile:profile",
         "Show where the time of a scenario's cells goes, range by range, under nsys and the torch profiler.",
     ),
+    "compare": (
+        "harness.cli.compare:compare",
+        "Set runs side by side: ratio, interval and verdict, across machines, commits, precisions.",
+    ),
+    "gate": (
+        "harness.cli.gate:gate",
+        "Hold a run against its baseline, or two commits against each other; for CI.",
+    ),
+    "export": ("harness.cli.exchange:export", "Write a run as vLLM's, AIPerf's or Benchmark Report's JSON."),
+    "import": ("harness.cli.exchange:import_", "Read a result of `vllm bench serve` or AIPerf as a run."),
     "kernels": (
         "harness.cli.kernels:kernels",
         "Show which kernels exist, which is taken on a GPU and why; time them and tune the choice.",

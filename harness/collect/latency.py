@@ -64,6 +64,8 @@ class StepTimes:
     end_ns: int
     num_tokens: int
     num_requests: int
+    cpu_ns: int | None = None
+    """CPU time that the process spent over the step; None where nobody looked."""
 
     @property
     def seconds(self) -> float:
@@ -152,6 +154,17 @@ def throughput_metrics(requests: Iterable[RequestTimes], steps: list[StepTimes])
         "decode_throughput": _rate("decode_throughput", sum(s.num_tokens for s in decode), decode),
     }
     return metrics | totals.metrics()
+
+
+def cpu_metrics(steps: list[StepTimes], *, device: str) -> dict[str, dict]:
+    """CPU time of decode steps: what the work costs on a CPU, whatever else runs on the machine."""
+    name = "median_step_cpu_ms"
+    if device != "cpu":
+        return {name: missing(name, "a GPU does the work of the steps")}
+    times_ms = [step.cpu_ns / MS for step in steps if step.phase == "decode" and step.cpu_ns is not None]
+    if not times_ms:
+        return {name: missing(name, "no decode step took place")}
+    return {name: measured(name, summarize(times_ms)["median"].value, len(times_ms))}
 
 
 def _rate(name: str, num_tokens: int, steps: list[StepTimes]) -> dict:

@@ -31,7 +31,7 @@ def collect(command_line: list[str], seed: int) -> dict:
         "git_commit": git("rev-parse", "HEAD"),
         "git_dirty": _is_dirty(),
         "command_line": " ".join(command_line),
-        "host": platform.node(),
+        "host": os.environ.get("HARNESS_MACHINE") or platform.node(),
         "os": platform.platform(),
         "python": platform.python_version(),
         "cpu": {"name": here.name, "num_cores": device.num_cores(), "memory_bytes": here.memory_bytes},

@@ -67,5 +67,9 @@ def _read_records(path: Path) -> list[dict]:
         absent = [key for key in REQUIRED if not isinstance(record, dict) or key not in record]
         if absent:
             raise RunFolderError(f"{path}:{number}: not a record, lacks {', '.join(absent)}")
+        version = record.get("schema_version", READABLE_VERSIONS[0])
+        if version not in READABLE_VERSIONS:
+            readable = ", ".join(map(str, READABLE_VERSIONS))
+            raise RunFolderError(f"{path}:{number}: schema version {version!r} cannot be read here (readable: {readable})")
         records.append(record)
     return records

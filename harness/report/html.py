@@ -14,7 +14,7 @@ from harness.report.plots.style import color, keep_together
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(page: Page) -> str:
+def render(page: Page, *, question: str = QUESTION) -> str:
     """The page as one self-contained HTML document."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -32,7 +32,7 @@ def render(page: Page) -> str:
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     has_timelines = any(section.timelines for section in page.sections)
     script = (TEMPLATES / "timeline.js").read_text(encoding="utf-8") if has_timelines else ""
-    return environment.get_template("report.html.j2").render(page=page, question=QUESTION, style=style, script=script)
+    return environment.get_template("report.html.j2").render(page=page, question=question, style=style, script=script)
 
 
 def _typeset(value: object) -> object:

@@ -11,9 +11,9 @@ from harness.report.sections import Section
 PLOT_FOLDER = "plots"
 
 
-def render(page: Page) -> str:
+def render(page: Page, *, question: str = QUESTION) -> str:
     """The report as one Markdown document; picture links are relative to it."""
-    lines = [f"# {QUESTION}", "", f"**{_escape(page.title)}** · {_escape(page.subtitle)}", ""]
+    lines = [f"# {question}", "", f"**{_escape(page.title)}** · {_escape(page.subtitle)}", ""]
     for lead in page.leads:
         lines += [_escape(lead), ""]
     lines += [f"> **{'Warning' if notice.tone == 'warn' else 'Note'}:** {_escape(notice.text)}\n>" for notice in page.notices]
@@ -97,3 +97,8 @@ def _escape(text: str) -> str:
     for mark in "|*`[]":
         text = text.replace(mark, "\\" + mark)
     return text
+
+
+def escape(text: str) -> str:
+    """The same for documents outside the report."""
+    return _escape(text)

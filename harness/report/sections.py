@@ -155,3 +155,8 @@ def _section(anchor: str, title: str, intro: str, drawn: Sequence[Plot | Skipped
     shown = tuple(plot for plot in drawn if isinstance(plot, Plot))
     skipped = tuple(plot for plot in drawn if isinstance(plot, Skipped))
     return Section(anchor, title, intro, shown, tuple(t for t in tables if t.groups), skipped)
+
+
+def make_section(anchor: str, title: str, intro: str, drawn: Sequence[Plot | Skipped], *tables: Table | None) -> Section:
+    """The same for pages outside the report; a table that is None or has no rows is left out."""
+    return _section(anchor, title, intro, drawn, *(found for found in tables if found is not None))

@@ -12,6 +12,7 @@ from harness.implementations import NAMES
 from harness.precisions import ACTIVATIONS, METHODS, Precision
 from harness.scenario.arrival import ArrivalSpec
 from harness.scenario.backends import BackendSpec, NativeBackendSpec, backend_problems
+from harness.scenario.gates import GateSpec
 from harness.scenario.lengths import OutputLength, PromptLength
 from harness.scenario.lengths import bounds as length_bounds
 from harness.scenario.positions import Positions, show_path
@@ -154,6 +155,7 @@ class Scenario(Spec):
     quality: QualitySpec | None = None
     kernels: KernelSpec = KernelSpec()
     limits: LimitSpec = LimitSpec()
+    gates: GateSpec | None = None
     repeats: int = Field(3, ge=1, le=30)
     cpu_threads: int = Field(
         1, ge=1, le=1024, description="Threads of a worker on a CPU; 1 is fastest for small models, and the steadiest"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.collect.latency import RequestTimes, StepTimes, latency_metrics, throughput_metrics
+from harness.collect.latency import RequestTimes, StepTimes, cpu_metrics, latency_metrics, throughput_metrics
 
 MS = 1_000_000
 
@@ -52,3 +52,16 @@ def test_nothing_answered_is_null_never_zero():
     silent = [RequestTimes("a", 0, 0, (), 10, 4)]
     metrics = latency_metrics(silent) | throughput_metrics(silent, [])
     assert all(metric["value"] is None and metric["reason"] for metric in metrics.values())
+
+
+def test_cpu_time_is_the_median_over_decode_steps():
+    steps = [StepTimes(i, phase, 0, 9_000_000, 1, 1, cpu) for i, (phase, cpu) in enumerate(
+        [("prefill", 90_000_000), ("decode", 4_000_000), ("decode", 5_000_000), ("decode", 7_000_000)]
+    )]  # fmt: skip
+    assert cpu_metrics(steps, device="cpu")["median_step_cpu_ms"] == {"value": 5.0, "unit": "ms", "n": 3, "reason": None}
+
+
+def test_cpu_time_of_a_gpu_or_of_no_step_is_null_with_the_reason():
+    on_gpu = cpu_metrics([StepTimes(0, "decode", 0, 1, 1, 1, 5)], device="cuda")["median_step_cpu_ms"]
+    assert on_gpu["value"] is None and "a GPU does the work" in on_gpu["reason"]
+    assert "no decode step" in cpu_metrics([], device="cpu")["median_step_cpu_ms"]["reason"]

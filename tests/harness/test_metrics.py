@@ -13,6 +13,7 @@ LATENCY = [
     for statistic in ("mean", "median", "std", "p50", "p90", "p95", "p99")
     for latency in ("ttft", "tpot", "itl", "e2el")
 ]
+CPU = ["median_step_cpu_ms"]
 QUALITY = [
     "perplexity",
     "bits_per_byte",
@@ -94,7 +95,7 @@ UNIT_BY_SUFFIX = {
 def test_exactly_the_names_that_records_use():
     serving = {*SERVING, *GOOD, *CLIENT, "offered_rate"}
     others = {*MEMORY, *TELEMETRY, *AGREEMENT, *serving}
-    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *QUALITY, *CHANGE, *others}
+    assert set(METRICS) == {*THROUGHPUT, "request_throughput", *LATENCY, *CPU, *QUALITY, *CHANGE, *others}
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -134,3 +135,11 @@ def test_import_is_light():
     code = "import sys, harness.metrics; print({'numpy', 'scipy', 'torch', 'pandas'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_exact_metrics_are_those_that_repeat():
+    from harness.metrics import is_exact, primary_problem
+
+    assert {name for name in METRICS if is_exact(name)} == {*QUALITY, *CHANGE, *MEMORY} - {"process_peak_rss_bytes"}
+    assert all(primary_problem(name) is None for name in (*THROUGHPUT, "request_throughput", *LATENCY, *CPU))
+    assert all(primary_problem(name) for name in (*QUALITY, *CHANGE, "weight_bytes", "nonsense"))

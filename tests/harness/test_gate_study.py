@@ -1,0 +1,47 @@
+"""The committed study of the gate's error rates says what the documentation claims, and fits the gate of today."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.gate.interleave import LOOKS
+
+STUDY = Path("results/baselines/gate-study")
+
+
+@pytest.fixture(scope="module")
+def study() -> dict:
+    return json.loads((STUDY / "simulation.json").read_text())
+
+
+def simulated(study: dict, slowdown_pct: float) -> dict:
+    return next(row for row in study["simulated"] if row["true_slowdown_pct"] == slowdown_pct)
+
+
+def test_false_alarms_are_at_most_one_percent(study):
+    row = simulated(study, 0.0)
+    assert row["num"] == 2000 and row["states"].get("regression", 0) <= 20
+
+
+def test_five_percent_slower_is_caught_or_open_and_never_called_the_same(study):
+    row = simulated(study, 5.0)
+    assert row["num"] == 2000 and row["states"].get("no regression", 0) == 0
+    assert sum(verdicts.get("same", 0) for verdicts in row["verdicts"].values()) == 0
+
+
+def test_every_real_run_with_the_delay_was_caught_and_no_equal_one_raised_an_alarm(study):
+    real = study["real"]
+    assert [run["state"] for run in real["ab"]] == ["regression"] * 20
+    assert not [run for run in real["aa"] if run["state"] == "regression"]
+
+
+def test_real_runs_were_looked_at_as_the_gate_looks(study):
+    assert {run["repeats"] for run in study["real"]["ab"]} <= set(LOOKS) | set(range(5, 31))
+    assert all(5 <= run["repeats"] <= 30 for kind in ("aa", "ab") for run in study["real"][kind])
+
+
+def test_the_page_is_written_from_the_counts(study):
+    page = (STUDY / "study.md").read_text()
+    for row in study["simulated"]:
+        assert f"| {row['true_slowdown_pct']:g} % | {row['num']} |" in page
