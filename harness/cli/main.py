@@ -18,6 +18,18 @@ COMMANDS = {
         "Show the cells of a scenario and what is dropped and why; run nothing.",
     ),
     "report": ("harness.cli.report:report", "Write HTML, Markdown and plots from one run or several."),
+    "project": (
+        "harness.cli.project:project",
+        "Project speed and memory on GPUs that were not measured, and show the error of doing so.",
+    ),
+    "claims": (
+        "harness.cli.claims:claims",
+        "Hold the claims of a scenario against records, arithmetic and projections.",
+    ),
+    "advise": (
+        "harness.cli.advise:advise",
+        "Advise which precision and kernel to use on a GPU for a load and latency limits.",
+    ),
     "kernels": (
         "harness.cli.kernels:kernels",
         "Show which kernels exist, which is taken on a GPU and why; time them and tune the choice.",
