@@ -20,13 +20,17 @@ def project(gpus, model, prompt, output, batch, precisions, routing, errors, as_
 
     Every figure is marked: `~` before a value on a measured architecture, a range on one that never was.
     """
-    from harness.errors import UsageError
+    from harness.errors import NothingMeasuredError, UsageError
 
     if errors:
         return _show_errors(as_json)
     if not gpus:
         raise UsageError("--gpu: required, and missing; name at least one, as --gpu H100, or ask for --errors")
     rows = _projections(gpus, model, prompt, output, batch, precisions, routing)
+    if not rows:
+        raise NothingMeasuredError(
+            f"no kernel with a measured curve multiplies {', '.join(precisions)} on {', '.join(gpus)}; leave --precision out to see all"
+        )
     if as_json:
         print_json({"projections": [row.to_json() for row in rows]})
         return None

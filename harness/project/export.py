@@ -19,6 +19,8 @@ from harness.errors import RunFolderError
 BASELINES = Path("results/baselines")
 TARGET = Path("harness/data/calibration.json")
 MODEL = "mixtral-8x7b"
+QUALITY = "quality-pocket-mixtral"
+"""The folder whose perplexities ship."""
 SPEEDS = ("output_throughput", "decode_throughput", "median_tpot_ms", "median_ttft_ms")
 CHANGES = ("perplexity", "perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct")
 
@@ -27,8 +29,8 @@ def collect(root: Path = BASELINES) -> dict:
     """Everything that the projection takes from the records under `root`."""
     curves = [row for folder in sorted(root.glob("**/bench.json")) for row in _curves(folder.parent, root)]
     runs = [path.parent for path in sorted(root.glob("**/run.json"))]
-    models = [row for folder in runs for row in _model_rows(folder, root)]
-    quality = [row for folder in runs for row in _quality_rows(folder, root)]
+    models = [row for folder in runs for row in model_rows(folder, _place(folder, root))]
+    quality = [row for folder in runs if folder.name == QUALITY for row in quality_rows(folder, _place(folder, root))]
     return {"made_by": "python -m harness.project.export", "curves": curves, "models": models, "quality": quality}
 
 
@@ -64,7 +66,8 @@ def _curves(folder: Path, root: Path) -> Iterator[dict]:
         }  # fmt: skip
 
 
-def _model_rows(folder: Path, root: Path) -> Iterator[dict]:
+def model_rows(folder: Path, source: str) -> Iterator[dict]:
+    """Whole-model times of a run: closed request cells of mixtral-8x7b on a GPU."""
     from harness.record import read_run
 
     for record in read_run(folder).records:
@@ -82,21 +85,22 @@ def _model_rows(folder: Path, root: Path) -> Iterator[dict]:
             "weights": record["precision"]["weights"], "activations": record["precision"]["activations"],
             "batch": min(workload["arrival"]["concurrency"], workload["num_requests"]),
             "prompt": workload["prompt_tokens"], "output": workload["output_tokens"], "repeat": record["repeat"],
-        } | values | {"source": _place(folder, root)}  # fmt: skip
+        } | values | {"source": source}  # fmt: skip
 
 
-def _quality_rows(folder: Path, root: Path) -> Iterator[dict]:
+def quality_rows(folder: Path, source: str) -> Iterator[dict]:
+    """Perplexities of a run, with the routing counts of its BF16 cell."""
     from harness.record import read_run
 
     for record in read_run(folder).records:
-        if record["status"] != "ok" or record["workload"]["kind"] != "heldout" or folder.name != "quality-pocket-mixtral":
+        if record["status"] != "ok" or record["workload"]["kind"] != "heldout":
             continue
         values = {name: record["metrics"].get(name, {}).get("value") for name in CHANGES}
         layers = [layer["histogram"] for layer in (record.get("experts") or {}).get("layers", [])]
         extra = {"layer_counts": layers} if record["precision"]["weights"] == "bf16" else {}
         tokens = record["metrics"]["perplexity"]["n"]
         precision = {"model": record["model"], "precision": record["precision"]["id"]}
-        yield precision | values | {"num_tokens": tokens, "source": _place(folder, root)} | extra
+        yield precision | values | {"num_tokens": tokens, "source": source} | extra
 
 
 def _place(folder: Path, root: Path) -> str:
