@@ -1,6 +1,6 @@
 """Kernel benches, expert usage, cache hit rates and projections as pandas tables, for notebooks.
 
-In: folders, or names of GPUs. Out: one row an observation, typed columns with the unit in the name; what was not measured is NA.
+In: folders, or names of GPUs. Out: one row an observation, typed columns with the unit in the name; not measured is NA.
 Runs themselves are `harness.load_runs` (frames.py). pandas is imported when a function is called.
 """
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from harness.record.read import Run
 
 BENCH_COLUMNS = (
-    "gpu", "model", "kernel", "format", "weights", "activations", "is_peer", "tokens", "experts_hit", "routing", "us_median",
-    "us_iqr", "limit_us", "limit_bound_by", "ratio_to_limit", "weight_gb_s", "tflops", "weight_bytes", "flops", "passed", "status",
+    "gpu", "model", "kernel", "format", "weights", "activations", "is_peer", "tokens", "experts_hit", "routing",
+    "us_median", "us_iqr", "limit_us", "limit_bound_by", "ratio_to_limit", "weight_gb_s", "tflops", "weight_bytes",
+    "flops", "passed", "status",
 )  # fmt: skip
 
 
 def load_bench(paths: str | Path | Iterable[str | Path]) -> "pandas.DataFrame":
-    """Rows of `harness kernels bench`, one a (GPU, kernel, format, tokens); intensity is operations a byte of the experts hit."""
+    """Rows of `harness kernels bench`, one a (GPU, kernel, format, tokens); intensity counts bytes of the experts hit."""
     import pandas
 
     from harness.kernel_bench.results import read_bench
@@ -61,7 +62,7 @@ def load_cache(paths: Iterable[str | Path]) -> "pandas.DataFrame":
 def projections(
     gpus: Sequence[str], *, model: str = "mixtral-8x7b", prompt: int = 1024, output: int = 256, batch: int = 1
 ) -> "pandas.DataFrame":
-    """PROJECTED figures, one row a (GPU, engine, kernel, metric). `kind` says so in every row; `value` is NA where only a range is meant."""
+    """PROJECTED figures, one row a (GPU, engine, kernel, metric), as `kind` says; `value` is NA where only a range is meant."""
     import pandas
 
     from harness.project.gpus import gpu_spec

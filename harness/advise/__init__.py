@@ -1,6 +1,6 @@
 """Which precision and kernel to use on a GPU, for a load and latency limits: `advise(question) -> Advice`.
 
-In: a Question. Out: the options best first, the choice, when it flips, and sources. Figures of speed are projections and say so;
+In: a Question. Out: the options best first, the choice, when it flips, and sources. Speeds are projections and say so;
 qualities are pocket-mixtral's records. Imports no torch.
 """
 
@@ -38,8 +38,8 @@ def advise(asked: Question) -> Advice:
         smallest = min(found, key=lambda option: option.fit.weight_bytes, default=None)
         why = "no kernel" if smallest is None else f"{smallest.projection.label}: {smallest.reason}"
         raise UsageError(
-            f"--gpu {asked.gpu.name}: {asked.model.name} with {asked.prompt} + {asked.output} tokens fits in no precision ({why}); "
-            "choose a larger GPU, shorter lengths, or fewer experts"
+            f"--gpu {asked.gpu.name}: {asked.model.name} with {asked.prompt} + {asked.output} tokens fits in no precision "
+            f"({why}); choose a larger GPU, shorter lengths, or fewer experts"
         )
     choice = found[0] if found[0].meets != NO else None
     return Advice(asked, tuple(found), choice, tuple(flips(asked, found)))

@@ -52,7 +52,8 @@ def parse_slo(text: str) -> dict[str, float]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, colon, value = part.partition(":")
         if not colon or name not in LIMITS or name in found:
-            raise UsageError(f"--slo {text!r}: must be NAME:MS with each of {', '.join(LIMITS)} at most once, as {EXAMPLE} (got {part!r})")
+            rule = f"must be NAME:MS with each of {', '.join(LIMITS)} at most once, as {EXAMPLE}"
+            raise UsageError(f"--slo {text!r}: {rule} (got {part!r})")
         try:
             limit = float(value)
         except ValueError:

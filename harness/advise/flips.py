@@ -15,13 +15,16 @@ def flips(question: Question, found: list[Option]) -> list[str]:
     """What would change the answer, most likely first."""
     choice = found[0]
     lines = [*_rate(question, choice), *_prompt(question, choice), *_memory(question, choice)]
-    others = {other.projection.label: other for other in reversed(found[1:]) if other.projection.label != choice.projection.label}
+    others: dict[str, Option] = {}
+    for other in sorted(found[1:], key=lambda other: other.sure_rate):
+        if other.projection.label != choice.projection.label:
+            others[other.projection.label] = other
     ordered = sorted(others.values(), key=lambda other: (not other.projection.metrics, found.index(other)))
     lines += [line for other in ordered if (line := _other(choice, other))][:MAX_OTHERS]
     if not question.gpu.is_validated:
         lines.append(
-            f"{question.gpu.family} was never measured: a record of `harness kernels bench` and of a whole model there replaces "
-            "every range above"
+            f"{question.gpu.family} was never measured: a record of `harness kernels bench` and of a whole model there "
+            "replaces every range above"
         )
     return lines
 
@@ -65,12 +68,14 @@ def _other(choice: Option, other: Option) -> str | None:
         need = other.fit.weight_bytes + other.fit.activation_bytes + other.fit.kv_bytes_a_sequence
         if own is None or cost is None or cost >= own:
             return None
-        return f"on a GPU with {need / 1e9:.0f} GB free, {other.name} would fit and cost {_cost(other)} instead of {_cost(choice)}"
+        costs = f"cost {_cost(other)} instead of {_cost(choice)}"
+        return f"on a GPU with {need / 1e9:.0f} GB free, {other.name} would fit and {costs}"
     if own is None or cost is None:
         return None
     better = cost < own - 1e-9
     if better and other.meets in (MAYBE, NO) and other.sure_rate > 0:
-        return f"up to {significant(other.sure_rate)} requests/s {other.name} surely meets the limits too, and costs {_cost(other)}"
+        rate = f"up to {significant(other.sure_rate)} requests/s"
+        return f"{rate} {other.name} surely meets the limits too, and costs {_cost(other)}"
     if better and other.meets == MAYBE:
         return f"if {other.name} turns out at the fast end of its range, it meets the limits and costs {_cost(other)}"
     if not better and other.sure_rate > 1.1 * choice.sure_rate:
@@ -81,4 +86,6 @@ def _other(choice: Option, other: Option) -> str | None:
 
 def _cost(option: Option) -> str:
     value = option.quality.change_pct
-    return "an unmeasured loss" if value is None else f"{value:+.2f} % perplexity (pocket-mixtral)" if value else "no perplexity"
+    if value is None:
+        return "an unmeasured loss"
+    return f"{value:+.2f} % perplexity (pocket-mixtral)" if value else "no perplexity"

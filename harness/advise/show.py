@@ -50,7 +50,8 @@ def cost(option: Option) -> str:
         return quality.reason
     if option.projection.candidate.weights == "bf16":
         return "baseline"
-    return f"{quality.change_pct:+.2f} % [{quality.low_pct:+.2f}, {quality.high_pct:+.2f}] (pocket-mixtral, {quality.precision})"
+    interval = f"[{quality.low_pct:+.2f}, {quality.high_pct:+.2f}]"
+    return f"{quality.change_pct:+.2f} % {interval} (pocket-mixtral, {quality.precision})"
 
 
 def options_table(advice: Advice):
@@ -109,7 +110,7 @@ def _option_json(option: Option) -> dict:
     row, quality = option.projection, option.quality
     kind = PROJECTED if row.is_validated else UNVALIDATED
     loads = {
-        end: {"batch": _plain(load.batch), "ttft_ms": _plain(load.ttft_ms), "tpot_ms": _plain(load.tpot_ms), "reason": load.reason}
+        end: {name: _plain(getattr(load, name)) for name in ("batch", "ttft_ms", "tpot_ms")} | {"reason": load.reason}
         for end, load in option.loads.items()
     }
     return {

@@ -114,7 +114,8 @@ def _num_models(term: Term) -> Known | Unknown:
     if "on" not in term.qualifiers:
         return Unknown("names no GPU; add `on GPU`")
     found = fit(mixtral(), weights_of(term), gpu_spec(term.qualifiers["on"]), DEFAULT_SEQUENCE)
-    return Known(found.num_models, found.num_models, COMPUTED, f"{found.num_models} in {weights_of(term)}: {found.arithmetic()}")
+    text = f"{found.num_models} in {weights_of(term)}: {found.arithmetic()}"
+    return Known(found.num_models, found.num_models, COMPUTED, text)
 
 
 def _compression(term: Term) -> Known:
@@ -156,8 +157,9 @@ def _hot_share(term: Term, evidence: Evidence) -> Known | Unknown:
     if not rows:
         return Unknown("no recorded routing; run a scenario with `quality`")
     shares = [PERCENT * sum(sorted(layer)[-2:]) / sum(layer) for layer in rows[0]["layer_counts"]]
-    text = f"router of {rows[0]['model']}, {len(shares)} layers: {min(shares):.1f} to {max(shares):.1f} % on the two hottest of 8"
-    return Known(min(shares), max(shares), MEASURED, f"{text} (25 % would be even)", (rows[0]["source"],))
+    text = f"router of {rows[0]['model']}, {len(shares)} layers: {min(shares):.1f} to {max(shares):.1f} % on the two hottest"
+    even = 2 * PERCENT / len(rows[0]["layer_counts"][0])
+    return Known(min(shares), max(shares), MEASURED, f"{text} ({even:.0f} % would be even)", (rows[0]["source"],))
 
 
 def _layer_curves(term: Term):

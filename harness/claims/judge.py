@@ -21,6 +21,7 @@ from harness.claims.verdicts import (
 )
 from harness.device import gpu_table
 from harness.project.estimate import PROJECTED, UNVALIDATED
+from harness.project.memory import BITS
 from harness.report.numbers import significant
 
 SIZES = {"memory": "lower", "weights": "lower", "compression": "higher", "expert compression": "higher"}
@@ -78,8 +79,8 @@ def _judge_spans(check: Check, left: Known, right: Known) -> Finding:
 
 
 _WHY_SAME = (
-    "the weights are rounded before any GPU sees them: with the same formats and methods the perplexity differs by no more than "
-    "the kernels' sums do (within .03 % in docs/kernels.md);"
+    "the weights are rounded before any GPU sees them: with the same formats and methods the perplexity differs by no more "
+    "than the kernels' sums do (within .03 % in docs/kernels.md);"
 )
 
 
@@ -117,7 +118,8 @@ def _bare(check: Check) -> str:
             return f"{shape.num_parameters / 1e9:.1f} B parameters in bare {BARE_BITS}-bit codes are {bare:.1f} GB already; "
         return ""
     needed = 16 / check.right.number
-    return f"{check.right.number:g}x needs {significant(needed)} bits a weight with its scales, {weights_of(check.left)} has more; "
+    bits = f"{significant(needed)} bits a weight with its scales, {weights_of(check.left)} has {BITS[weights_of(check.left)]:g}"
+    return f"{check.right.number:g}x needs {bits}; "
 
 
 def _weaker(a: str, b: str) -> str:

@@ -64,7 +64,8 @@ def markdown(title: str, judged: Sequence[JudgedClaim], provenance: str) -> str:
         lines += table_lines(rows)[2:]
         lines += [claim.note, ""] if claim.note else []
         sources = dict.fromkeys(source for finding in claim.findings for source in finding.sources)
-        lines += ["<details><summary>Sources</summary>", "", *[f"- {source}" for source in sources], "", "</details>", ""] if sources else []
+        folded = ["<details><summary>Sources</summary>", "", *[f"- {source}" for source in sources], "", "</details>", ""]
+        lines += folded if sources else []
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -89,7 +89,8 @@ def _verdict(check: Check, gpu: GpuSpec, trials: list[Trial]) -> Finding:
     sources = tuple(dict.fromkeys(line for trial in trials[:1] for line in trial.projection.basis))
     basis = PROJECTED if trials[0].projection.is_validated else UNVALIDATED
     surely, maybe = ([t for t in trials if test(t, check)] for test in (Trial.surely, Trial.maybe))
-    best = max(trials, key=lambda t: t.fast(check)) if check.left.quantity in HIGHER else min(trials, key=lambda t: t.fast(check))
+    pick = max if check.left.quantity in HIGHER else min
+    best = pick(trials, key=lambda t: t.fast(check))
     if not any(_holds(trial.limit, check) for trial in trials):
         text = f"the limit alone is {significant(best.limit)} {check.right.unit} at best ({_at(best)}): {_floor(best, gpu)}"
         return Finding(check.source, IMPOSSIBLE, "computed", text, sources)
@@ -108,10 +109,9 @@ def _conditions(check: Check, trials: list[Trial]) -> str:
     if check.left.quantity == "ttft":
         surely = [t.ask.prompt for t in trials if t.surely(check)]
         maybe = [t.ask.prompt for t in trials if t.maybe(check)]
-        return (
-            f"depends on the prompt, which it does not name: surely up to {max(surely, default=0) or 'no'} tokens, perhaps up to "
-            f"{max(maybe)}, not at {min((t.ask.prompt for t in trials if not t.maybe(check)), default='any')} and more"
-        )
+        never = min((t.ask.prompt for t in trials if not t.maybe(check)), default="any")
+        ends = f"surely up to {max(surely, default=0) or 'no'} tokens, perhaps up to {max(maybe)}, not at {never} and more"
+        return f"depends on the prompt, which it does not name: {ends}"
     parts = []
     for prompt in dict.fromkeys(trial.ask.prompt for trial in trials):
         ours = [trial for trial in trials if trial.ask.prompt == prompt]
@@ -119,7 +119,8 @@ def _conditions(check: Check, trials: list[Trial]) -> str:
         most = max(ours, key=lambda t: t.ask.batch)
         text = f"{prompt} in, {ours[0].ask.output} out: "
         text += f"surely from batch {surely} on, " if surely else "surely at no batch, "
-        text += f"perhaps from {maybe} on" if maybe else f"not reached, {_words(most)} at batch {most.ask.batch}, the most that fit"
+        never = f"not reached, {_words(most)} at batch {most.ask.batch}, the largest looked at"
+        text += f"perhaps from {maybe} on" if maybe else never
         parts.append(text)
     return f"depends on batch and lengths, which it does not name: {'; '.join(parts)}"
 

@@ -28,9 +28,8 @@ def project(gpus, model, prompt, output, batch, precisions, routing, errors, as_
         raise UsageError("--gpu: required, and missing; name at least one, as --gpu H100, or ask for --errors")
     rows = _projections(gpus, model, prompt, output, batch, precisions, routing)
     if not rows:
-        raise NothingMeasuredError(
-            f"no kernel with a measured curve multiplies {', '.join(precisions)} on {', '.join(gpus)}; leave --precision out to see all"
-        )
+        what = f"no kernel with a measured curve multiplies {', '.join(precisions)} on {', '.join(gpus)}"
+        raise NothingMeasuredError(f"--precision: {what}; leave it out to see all that run there")
     if as_json:
         print_json({"projections": [row.to_json() for row in rows]})
         return None

@@ -10,7 +10,7 @@ from harness.cli.options import json_option, print_json
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("out", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Default: the first run's folder.")
-@click.option("project", "--project", metavar="GPU", multiple=True, help="Fill what was not measured on this GPU; several times.")
+@click.option("project", "--project", metavar="GPU", multiple=True, help="Fill what was not measured on this GPU.")
 @json_option
 def report(runs: tuple[Path, ...], out: Path | None, project: tuple[str, ...], as_json: bool):
     """Write report.html, report.md and plots/ from the records of RUN (folders of `harness run`)."""

@@ -87,7 +87,9 @@ def highest_rate(step: StepModel, prompt: int, output: int, slo: dict[str, float
     return low
 
 
-def longest_prompt(step: StepModel, rate: float, output: int, slo: dict[str, float], *, max_tokens: int, end: str, room: int) -> int:
+def longest_prompt(
+    step: StepModel, rate: float, output: int, slo: dict[str, float], *, max_tokens: int, end: str, room: int
+) -> int:
     """The longest prompt that still meets the limits; `room` is bytes for the KV cache."""
     low, high = 0, max_tokens - output
     while high - low > max(8, low // 100):

@@ -39,6 +39,10 @@ class LayerError:
     counts: bool
 
     @property
+    def name(self) -> str:
+        return f"{self.kernel} {self.weights}"
+
+    @property
     def error_pct(self) -> float:
         return 100 * (self.predicted_us / self.measured_us - 1)
 
@@ -146,16 +150,16 @@ def sharpness_table() -> list[tuple[float, float, float]]:
 def without_own_kernel() -> list[tuple[str, float, float]]:
     """(kernel, P fitted to all other kernels, mean absolute error of this kernel at that P)."""
     by_p = {p: [row for row in layer_errors(sharpness=p) if row.counts] for p in SHARPNESSES}
-    names = dict.fromkeys(f"{row.kernel} {row.weights}" for row in by_p[SHARPNESS])
     found = []
-    for name in names:
-        best = min(SHARPNESSES, key=lambda p: _mean_abs(by_p[p], lambda row: f"{row.kernel} {row.weights}" != name))
-        found.append((name, best, _mean_abs(by_p[best], lambda row: f"{row.kernel} {row.weights}" == name)))
+    for name in dict.fromkeys(row.name for row in by_p[SHARPNESS]):
+        others = {p: _mean_abs([row for row in rows if row.name != name]) for p, rows in by_p.items()}
+        best = min(others, key=others.get)
+        found.append((name, best, _mean_abs([row for row in by_p[best] if row.name == name])))
     return found
 
 
-def _mean_abs(rows: Sequence[LayerError], keep) -> float:
-    return float(np.mean([abs(row.error_pct) for row in rows if keep(row)]))
+def _mean_abs(rows: Sequence[LayerError]) -> float:
+    return float(np.mean([abs(row.error_pct) for row in rows]))
 
 
 @cache

@@ -15,13 +15,13 @@ METRICS = (
 
 
 def projections_table(rows: Sequence[Projection]):
-    """One row a (GPU, kernel): fit, batch, speed."""
+    """One row a (GPU, kernel): fit, batch, speed; `rows` has at least one."""
     from rich.table import Table
     from rich.text import Text
 
-    ask = rows[0].ask if rows else None
-    what = f"{rows[0].model.name}, {ask.prompt} tokens in, {ask.output} out, batch {ask.batch}" if rows else "nothing runs there"
-    caption = "PROJECTED, nothing here was measured. ~: measured architecture, see --errors; a range: never measured (unvalidated)."
+    ask = rows[0].ask
+    what = f"{rows[0].model.name}, {ask.prompt} tokens in, {ask.output} out, batch {ask.batch}"
+    caption = "PROJECTED, not measured. ~: a measured architecture, see --errors; a range: never measured there (unvalidated)."
     table = Table(title=f"{what}: projected", caption=caption, title_justify="left", caption_justify="left")
     for name in ("GPU", "engine, kernel", "precision", "weights", "largest\nbatch", "models"):
         table.add_column(name, justify="right" if name in ("weights", "largest\nbatch", "models") else "left")
@@ -53,7 +53,8 @@ def layer_errors_table(rows: Sequence[LayerError]):
         return "no kernel was measured on both GPUs"
     counts = sorted({row.tokens for row in rows})
     head = f"One layer on {rows[0].target} predicted from {rows[0].source} alone: error in %"
-    table = Table(title=head, title_justify="left", caption="[ ]: untuned on one of the two, does not count", caption_justify="left")
+    caption = "[ ]: untuned on one of the two, does not count"
+    table = Table(title=head, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("kernel")
     for tokens in counts:
         table.add_column(str(tokens), justify="right")

@@ -75,7 +75,8 @@ def claims_section(runs: Sequence[LoadedRun]) -> tuple[Section, ...]:
     from harness.claims.show import claims_table
 
     judged = judge_scenario(claims, [run.path for run in runs])
-    return (_section("claims", "Claims", "What the scenario claims, held against records and projections.", [], claims_table(judged)),)
+    intro = "What the scenario claims, held against records, arithmetic and projections (docs/claims.md)."
+    return (_section("claims", "Claims", intro, [], claims_table(judged)),)
 
 
 def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list[Section]:

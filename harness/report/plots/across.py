@@ -53,7 +53,8 @@ def _plot(model: str, workload: str, rows: list[AcrossRow]) -> style.Plot:
         "Output tokens/s = tokens out / wall time, prefill included. Solid: measured, median. Hatched: projected from measured "
         "layers, whiskers: nine in ten errors of leaving a GPU out. Range: from no overlap to the limit, never validated."
     )
-    alt = f"Bars of output tokens/s of {model} at {workload} by GPU. " + "; ".join(_words(row, p) for row in rows for p in row.places)
+    words = "; ".join(_words(row, place) for row in rows for place in row.places)
+    alt = f"Bars of output tokens/s of {model} at {workload} by GPU. {words}"
     return style.Plot(style.slug("across", model, workload), title, caption, alt, canvas.png(figure))
 
 
