@@ -37,7 +37,8 @@ class Curve:
     read_gb_s: float
     product_tflops: dict[str, float]
     source: str
-    note: str = ""
+    is_untuned: bool = False
+    """Ran a default configuration where other GPUs have a tuned one."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -64,7 +65,9 @@ def data_file(name: str) -> dict:
 def all_curves() -> tuple[Curve, ...]:
     """Every measured curve that ships, records first."""
     recorded = [curve_from(row) for row in data_file("calibration.json")["curves"]]
-    return (*merged_widths(recorded), *_published())
+    untuned = {(row["gpu"], row["kernel"], row["weights"]) for row in data_file("published.yaml")["untuned"]}
+    everything = [*merged_widths(recorded), *_published()]
+    return tuple(replace(c, is_untuned=(c.gpu, c.kernel, c.weights) in untuned) for c in everything)
 
 
 def curve_from(row: dict) -> Curve:
@@ -79,7 +82,7 @@ def _published() -> Iterable[Curve]:
             triples = zip(block["tokens"], block["experts_hit"], row["us"], strict=True)
             points = tuple(Point(int(t), float(hit), float(us)) for t, hit, us in triples)
             names = (block["gpu"], row["kernel"], row["weights"], row["activations"])
-            yield Curve(*names, points, block["read_gb_s"], block["product_tflops"], block["source"], row.get("note", ""))
+            yield Curve(*names, points, block["read_gb_s"], block["product_tflops"], block["source"])
 
 
 def merged_widths(curves: Sequence[Curve]) -> list[Curve]:

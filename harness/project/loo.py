@@ -22,7 +22,6 @@ from harness.project.step import StepModel
 SHARPNESSES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, float("inf"))
 DECODE_TOKENS = 128
 """Up to here a number of tokens counts as a decode step, beyond as a prefill."""
-UNTUNED = "untuned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def layer_errors(source: str = "H100", target: str = "H200", *, sharpness: float
 
 def _errors_of(source: Curve, target: Curve, sharpness: float) -> list[LayerError]:
     model, spec = LayerModel(source, gpu_spec(source.gpu), sharpness=sharpness), gpu_spec(target.gpu)
-    is_untuned = UNTUNED in source.note + target.note
+    is_untuned = source.is_untuned or target.is_untuned
     return [
         LayerError(
             source.gpu, target.gpu, source.kernel, source.weights, p.tokens, p.us,
@@ -97,7 +96,7 @@ def decode_errors(source: str = "H100", target: str = "H200") -> list[ModelError
     costs = engine_costs("vllm")
     for key in dict.fromkeys(curve.key for curve in all_curves()):
         pair = {curve.gpu: curve for curve in find_curves(key)}
-        if not {source, target} <= set(pair) or UNTUNED in pair[source].note:
+        if not {source, target} <= set(pair) or pair[source].is_untuned or pair[target].is_untuned:
             continue
         spec = gpu_spec(target)
         far, near = LayerModel(pair[source], gpu_spec(source)), LayerModel(pair[target], spec)
