@@ -25,7 +25,7 @@ SHARPNESS = 8.0
 """P: how sharply the slower of memory and SMs wins; 1 adds them, infinity takes the larger. One number for all kernels and
 GPUs; docs/projection.md shows the error over P, and with P fitted to all kernels but the one predicted."""
 STREAMING_SHARE = 0.96
-"""Share of a GPU's read ceiling that kernels without expansion reach: BF16 layers on H100 .96, on H200 .94 to .95."""
+"""Share of a GPU's read ceiling that kernels without expansion reach: BF16 and FP8 layers .95 to .98 on H100 and H200."""
 FEW_TOKENS = 16
 """Up to here the number of experts hit, not of tokens, sets a layer's time."""
 ALL_HIT = 0.97
@@ -87,8 +87,7 @@ class LayerModel:
         kind = PRODUCT_OF[curve.activations]
         self.kind = kind if kind in curve.product_tflops else "bf16"
         self.target_bytes, self.target_kind = self.bytes_an_expert, self.kind
-        self.share = STREAMING_SHARE if curve.expands else self._best_share()
-        self.fixed_us = 0.0 if curve.expands else self._fixed()
+        self.share, self.fixed_us = (STREAMING_SHARE, 0.0) if curve.expands else self._line()
         few = [p for p in curve.points if p.tokens <= FEW_TOKENS]
         full = [p for p in curve.points if p.experts_hit >= ALL_HIT * MIXTRAL_EXPERTS] or list(curve.points)
         self._hits, self._sm_by_hits = _mean_by([(p.experts_hit, self._sm(p)) for p in few or full])
@@ -101,13 +100,20 @@ class LayerModel:
         other.target_kind = PRODUCT_OF[activations]
         return other
 
-    def _best_share(self) -> float:
-        rates = [p.experts_hit * self.bytes_an_expert / p.us / 1e3 for p in self.curve.points if p.tokens <= 2 * FEW_TOKENS]
-        return min(1.0, max(rates) / self.curve.read_gb_s)
+    def _line(self) -> tuple[float, float]:
+        """Share of the read ceiling and fixed cost of a kernel without expansion: time over bytes of few tokens, a line.
 
-    def _fixed(self) -> float:
-        first = min(self.curve.points, key=lambda p: p.tokens)
-        return max(0.0, first.us - self._memory(first.experts_hit))
+        The slope is no faster than the ceiling and the intercept not below zero.
+        """
+        few = [point for point in self.curve.points if point.tokens <= 2 * FEW_TOKENS]
+        ceiling_us = self.bytes_an_expert / self.curve.read_gb_s / 1e3
+        hits, times = np.array([p.experts_hit for p in few]), np.array([p.us for p in few])
+        varies = len(set(hits)) > 1
+        slope = max(float(np.polyfit(hits, times, 1)[0]), ceiling_us) if varies else float(times.mean() / hits.mean())
+        fixed = max(0.0, float(np.mean(times - slope * hits)))
+        if fixed == 0.0:
+            slope = max(ceiling_us, float(np.sum(times * hits) / np.sum(hits**2)))
+        return ceiling_us / slope, fixed
 
     def _memory(self, experts_hit: float) -> float:
         return experts_hit * self.bytes_an_expert / (self.curve.read_gb_s * self.share) / 1e3

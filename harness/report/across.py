@@ -8,6 +8,7 @@ A measurement is never replaced: a projection fills a place only where no record
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.device import gpu_table
 from harness.project.estimate import Estimate
 from harness.project.gpus import GpuSpec
 from harness.project.projection import Ask, Projection
@@ -72,7 +73,7 @@ def across_rows(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell], gpus: 
     rows = []
     for wanted in _wanted(runs):
         places = [
-            Place(_title(slug, slugs), measured[(*wanted.key, slug)])
+            Place(_title(slug), measured[(*wanted.key, slug)])
             if (*wanted.key, slug) in measured
             else _projected(wanted, slugs.get(slug), slug)
             for slug in names
@@ -88,11 +89,19 @@ def _wanted(runs: Sequence[LoadedRun]) -> list[Wanted]:
         models = (run.info.get("scenario") or {}).get("models") or ()
         paths = {model["name"]: model.get("path") for model in models}
         for cell in [*(run.plan.get("cells") or ()), *(run.plan.get("dropped") or ())]:
-            if isinstance(cell.get("workload"), dict) and cell["workload"].get("kind") == "requests":
+            if _is_whole(cell):
                 made = Wanted(cell["model"], paths.get(cell["model"]), cell["backend"], cell["precision"], cell["workload"])
                 found.setdefault(made.key, made)
     order = {"bf16": 0}
     return sorted(found.values(), key=lambda made: (made.model, order.get(made.precision["weights"], 1)))
+
+
+def _is_whole(cell: dict) -> bool:
+    """Whether a planned or dropped cell says enough to be projected; records of other tools may not."""
+    workload, precision = cell.get("workload"), cell.get("precision")
+    if not isinstance(workload, dict) or not isinstance(precision, dict) or workload.get("kind") != "requests":
+        return False
+    return {"arrival", "prompt_tokens", "output_tokens", "num_requests"} <= workload.keys() and "weights" in precision
 
 
 def _projected(wanted: Wanted, gpu: GpuSpec | None, slug: str) -> Place:
@@ -100,7 +109,7 @@ def _projected(wanted: Wanted, gpu: GpuSpec | None, slug: str) -> Place:
     from harness.project.projection import model_by_name, project
 
     if gpu is None:
-        return Place(slug, reason=f"not measured on {slug}, and no projection was asked for (--project)")
+        return Place(_title(slug), reason=f"not measured on {_title(slug)}, and no projection was asked for (--project)")
     ask = _ask(wanted.workload)
     if ask is None:
         return Place(gpu.name, reason="requests arrive at a rate: see `harness advise --rate`")
@@ -133,8 +142,9 @@ def _slug(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-def _title(slug: str, known: dict[str, GpuSpec]) -> str:
-    return known[slug].name if slug in known else slug.upper()
+def _title(slug: str) -> str:
+    """`rtx-5090` as it stands in data/gpus.yaml."""
+    return next((name for name in gpu_table() if _slug(name) == slug), slug)
 
 
 def across_table(rows: Sequence[AcrossRow]) -> Table | None:

@@ -1,0 +1,73 @@
+"""`harness project`: figures marked, errors shown, bad input refused with its exit code."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from commands import run_harness
+from harness.cli.project import project
+from harness.errors import HarnessError
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(project, arguments)
+
+
+def test_a_table_of_projections_is_marked():
+    done = invoke("--gpu", "rtx-5090", "--gpu", "H200", "--precision", "nvfp4")
+    assert done.exit_code == 0 and "PROJECTED" in done.output and "stand-in" in done.output
+    assert "~" in done.output and " to " in done.output
+
+
+def test_json_has_kind_basis_and_memory():
+    data = json.loads(invoke("--gpu", "A100", "--json", "--batch", "4").output)["projections"]
+    for row in data:
+        assert row["kind"] == "projected, unvalidated" and row["memory"]["kind"] == "computed"
+        assert row["reason"] or set(row["metrics"]) == {"output_throughput", "decode_throughput", "median_ttft_ms", "median_tpot_ms"}
+
+
+def test_recorded_routing_reads_less_than_uniform():
+    def tpot(routing):
+        rows = json.loads(invoke("--gpu", "H200", "--batch", "4", "--json", "--precision", "bf16", "--routing", routing).output)
+        return rows["projections"][0]["metrics"]["median_tpot_ms"]["value"]
+
+    assert tpot("pocket") < tpot("uniform")
+
+
+def test_errors_are_shown_with_measured_beside_predicted():
+    done = invoke("--errors", "--json")
+    data = json.loads(done.output)
+    assert len(data["layers"]) > 60 and all({"measured_us", "predicted_us", "error_pct"} <= row.keys() for row in data["layers"])
+    assert "predicted from H100 alone" in invoke("--errors").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        pytest.param((), 2, ("--gpu: required, and missing",), id="no-gpu"),
+        pytest.param(("--gpu", "H300"), 2, ("not a known GPU", "A100"), id="unknown-gpu"),
+        pytest.param(("--gpu", "cpu"), 2, ("a CPU cannot be projected",), id="cpu"),
+        pytest.param(("--gpu", "H100", "--precision", "fp3"), 2, ("not a weight format", "nvfp4"), id="unknown-format"),
+        pytest.param(("--gpu", "H100", "--precision", "int4"), 3, ("no kernel with a measured curve",), id="no-kernel"),
+        pytest.param(("--gpu", "H100", "--batch", "0"), 2, ("--batch: must be from 1",), id="batch"),
+        pytest.param(("--gpu", "H100", "--model", "/nowhere"), 2, ("not a known model",), id="no-model"),
+        pytest.param(("--gpu", "H100", "--routing", "recorded:/nowhere.json"), 2, ("routing",), id="no-histogram"),
+    ],
+)
+def test_bad_input_is_refused(arguments, code, words):
+    done = invoke(*arguments)
+    assert isinstance(done.exception, HarnessError) and done.exception.exit_code == code
+    for word in words:
+        assert word in str(done.exception)
+
+
+def test_does_not_fit_is_a_row_with_the_arithmetic():
+    done = invoke("--gpu", "RTX 4090", "--json")
+    for row in json.loads(done.output)["projections"]:
+        assert row["metrics"] == {} and "does not fit: experts" in row["reason"] and row["memory"]["fits"] is False
+
+
+def test_the_command_as_a_user_runs_it():
+    done = run_harness("project", "--gpu", "H100", "--precision", "nvfp4")
+    assert done.returncode == 0 and "cuda-fragments" in done.stdout and done.stderr == ""
