@@ -1,7 +1,7 @@
 """Everything that is computed from the committed records and committed again: `python tests/projection_figures.py`.
 
-Writes harness/data/calibration.json, the tables of docs/projection.md between their marks, and results/baselines/article-claims.
-Run it after a record under results/baselines was added or changed; tests/harness/test_project_figures.py says when it must be.
+Writes harness/data/calibration.json, the tables of docs/projection.md between their marks, and the report of the article's
+claims. Run it after a record under results/baselines was added or changed; tests/harness/test_project_export.py says when.
 """
 
 import re
@@ -69,7 +69,8 @@ def _summary(pair: str, what: str, rows: Sequence[LayerError | ModelError], aim:
 def fit_lines() -> list[str]:
     """Whole models beside the model fitted to them, and, where another GPU was measured, predicted without this one."""
     blind = {(r.target, r.engine, r.what, r.batch, r.prompt, r.basis): r for r in loo.recorded_errors()}
-    lines = ["| engine | GPU | time | batch | prompt | measured, ms | fitted | error | predicted without this GPU |", "|---" * 9 + "|"]
+    headers = ("engine", "GPU", "time", "batch", "prompt", "measured, ms", "fitted", "error", "predicted without this GPU")
+    lines = [f"| {' | '.join(headers)} |", "|---" * len(headers) + "|"]
     for row in loo.fit_errors():
         other = blind.get((row.target, row.engine, row.what, row.batch, row.prompt, row.basis))
         last = "no other GPU measured" if other is None else f"{other.predicted_ms:.4g} ({other.error_pct:+.1f} %)"
@@ -81,10 +82,13 @@ def fit_lines() -> list[str]:
 def sharpness_lines() -> list[str]:
     """Error over P, and with P fitted to all other kernels."""
     lines = ["| P | mean error of a layer | largest |", "|---|---|---|"]
-    lines += [f"| {'∞' if np.isinf(p) else f'{p:g}'} | {mean:.1f} % | {most:.1f} % |" for p, mean, most in loo.sharpness_table()]
+    lines += [f"| {_shown(p)} | {mean:.1f} % | {most:.1f} % |" for p, mean, most in loo.sharpness_table()]
     lines += ["", "| kernel | P fitted to all others | mean error of this one |", "|---|---|---|"]
-    lines += [f"| {name} | {'∞' if np.isinf(p) else f'{p:g}'} | {mean:.1f} % |" for name, p, mean in loo.without_own_kernel()]
-    return lines
+    return lines + [f"| {name} | {_shown(p)} | {mean:.1f} % |" for name, p, mean in loo.without_own_kernel()]
+
+
+def _shown(sharpness: float) -> str:
+    return "∞" if np.isinf(sharpness) else f"{sharpness:g}"
 
 
 def published_lines() -> list[str]:

@@ -7,7 +7,8 @@ that is claimed smaller than its own arithmetic is impossible, not just contradi
 from harness.claims.evidence import Evidence, Known, Unknown, known, mixtral, weights_of
 from harness.claims.grammar import NEAR, Check, Term
 from harness.claims.speedup import speedup
-from harness.claims.sweep import METRIC, judge_speed
+from harness.claims.sweep import judge_speed
+from harness.claims.trials import METRIC
 from harness.claims.verdicts import (
     COMPUTED,
     CONTRADICTED,

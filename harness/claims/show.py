@@ -45,7 +45,7 @@ def _row(finding: Finding) -> tuple[Entry, ...]:
         Entry(finding.check, tone="code"),
         Entry(f"{MARKS[finding.verdict]} {finding.verdict}", tone=TONES[finding.verdict]),
         Entry(finding.basis, tone=tone),
-        Entry(finding.text, tone="text"),
+        Entry(finding.text, tone=tone),
     )
 
 

@@ -9,6 +9,7 @@ cells of mixtral-8x7b on a GPU. Qualities: heldout cells.
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,10 @@ def _curves(folder: Path, root: Path) -> Iterator[dict]:
     for row in bench.rows:
         if row["status"] == "ok" and not row["is_reference"]:
             key = (row["kernel"], row["weights"], row["activations"])
+            if not (math.isfinite(row["us_median"]) and row["us_median"] > 0):
+                where = f"{folder}/rows.jsonl: {row['kernel']} at {row['tokens']} tokens"
+                rule = f"us_median must be a finite time above 0 (got {row['us_median']})"
+                raise RunFolderError(f"{where}: {rule}; bench it again")
             groups.setdefault(key, []).append([row["tokens"], row["experts_hit"], round(row["us_median"], 3)])
     ceilings = bench.info["ceilings"]
     for (kernel, weights, activations), points in groups.items():
@@ -79,7 +84,7 @@ def model_rows(folder: Path, source: str) -> Iterator[dict]:
         chosen = [row for row in record["implementation"] if row["op"] not in ("route",)]
         if any(row.get("is_reference") for row in chosen) or workload["arrival"].get("kind") != "closed":
             continue
-        values = {name: (record["metrics"].get(name) or {}).get("value") for name in SPEEDS}
+        values = {name: _finite(record, name, source) for name in SPEEDS}
         yield {
             "gpu": gpu, "engine": record["backend"], "kernel": chosen[0]["chosen"] if chosen else "",
             "weights": record["precision"]["weights"], "activations": record["precision"]["activations"],
@@ -95,12 +100,21 @@ def quality_rows(folder: Path, source: str) -> Iterator[dict]:
     for record in read_run(folder).records:
         if record["status"] != "ok" or record["workload"]["kind"] != "heldout":
             continue
-        values = {name: record["metrics"].get(name, {}).get("value") for name in CHANGES}
+        values = {name: _finite(record, name, source) for name in CHANGES}
         layers = [layer["histogram"] for layer in (record.get("experts") or {}).get("layers", [])]
         extra = {"layer_counts": layers} if record["precision"]["weights"] == "bf16" else {}
         tokens = record["metrics"]["perplexity"]["n"]
         precision = {"model": record["model"], "precision": record["precision"]["id"]}
         yield precision | values | {"num_tokens": tokens, "source": source} | extra
+
+
+def _finite(record: dict, name: str, source: str) -> float | None:
+    """A metric's value, None where it was not measured; RunFolderError for what is no number."""
+    value = (record["metrics"].get(name) or {}).get("value")
+    if value is None or (isinstance(value, int | float) and math.isfinite(value)):
+        return value
+    where = f"{source}/records.jsonl: {record['cell_id']}, repeat {record['repeat']}"
+    raise RunFolderError(f"{where}: {name} must be a finite number or null (got {value!r}); measure that cell again")
 
 
 def _place(folder: Path, root: Path) -> str:

@@ -1,6 +1,6 @@
 """One report across GPUs: measured where a record exists, projected elsewhere, every projected figure marked.
 
-In: runs, their measured cells, names of GPUs. Out: AcrossRow data, a Table, and the records of the projections. A cell that a
+In: runs, their measured cells, GPUs. Out: AcrossRow data, and the records of the projections. A cell that a
 run dropped for want of its GPU counts as asked for, so that a scenario run on a laptop still shows what GPUs would do.
 A measurement is never replaced: a projection fills a place only where no record is.
 """
@@ -14,10 +14,6 @@ from harness.project.gpus import GpuSpec
 from harness.project.projection import Ask, Projection
 from harness.report.cells import MeasuredCell, Number, format_pair
 from harness.report.data import LoadedRun
-from harness.report.grid import Entry, Footnotes, Group, Table, spread, table
-from harness.report.numbers import quantity, split_quantity
-
-METRICS = ("output_throughput", "median_ttft_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +106,7 @@ def _projected(wanted: Wanted, gpu: GpuSpec | None, slug: str) -> Place:
 
     if gpu is None:
         return Place(_title(slug), reason=f"not measured on {_title(slug)}, and no projection was asked for (--project)")
-    ask = _ask(wanted.workload)
+    ask = ask_of(wanted.workload)
     if ask is None:
         return Place(gpu.name, reason="requests arrive at a rate: see `harness advise --rate`")
     pair = wanted.precision["weights"], wanted.precision["activations"]
@@ -130,7 +126,7 @@ def _middle(projection: Projection) -> float:
     return -1.0 if rate is None else (rate.low * rate.high) ** 0.5
 
 
-def _ask(workload: dict) -> Ask | None:
+def ask_of(workload: dict) -> Ask | None:
     arrival = workload["arrival"]
     batch = {"closed": arrival.get("concurrency"), "all_at_once": workload["num_requests"]}.get(arrival["kind"])
     if batch is None:
@@ -145,67 +141,6 @@ def _slug(name: str) -> str:
 def _title(slug: str) -> str:
     """`rtx-5090` as it stands in data/gpus.yaml."""
     return next((name for name in gpu_table() if _slug(name) == slug), slug)
-
-
-def across_table(rows: Sequence[AcrossRow]) -> Table | None:
-    """A column a GPU, a group a (model, workload); the mark stands in every projected entry."""
-    if not rows:
-        return None
-    notes = Footnotes()
-    groups: dict[str, list[tuple[Entry, ...]]] = {}
-    for row in rows:
-        precision = row.wanted.precision
-        method = precision.get("method") or "none"
-        head = Entry(
-            format_pair(precision["weights"], precision["activations"]),
-            detail="" if method == "none" else f"method {method}",
-            tone="head",
-        )
-        label = f"{row.wanted.model} · {_workload_text(row.wanted.workload)}"
-        groups.setdefault(label, []).append((head, *(_entry(place, notes) for place in row.places)))
-    return table(
-        "Output tokens/s, with the median time to first token below. Orange and a tilde or a range: PROJECTED, not measured; "
-        "a range alone is an architecture that was never measured (unvalidated).",
-        ("Weights × activations", *(place.gpu for place in rows[0].places)),
-        [Group(label, tuple(members)) for label, members in groups.items()],
-        notes,
-    )
-
-
-def _workload_text(workload: dict) -> str:
-    ask = _ask(workload)
-    sizes = f"{workload['prompt_tokens']} in, {workload['output_tokens']} out"
-    return f"{workload['name']} ({sizes}{'' if ask is None else f', batch {ask.batch}'})"
-
-
-def _entry(place: Place, notes: Footnotes) -> Entry:
-    speed, first = (place.figure(metric) for metric in METRICS)
-    if isinstance(speed, Estimate):
-        kernel = place.projection.candidate
-        detail = f"{speed.label}; TTFT {first.text}; {kernel.kernel}" + (" (stand-in)" if kernel.stand_in else "")
-        return Entry(speed.text.replace(f" {speed.unit}", ""), speed.unit, detail, tone="projected")
-    if isinstance(speed, Number) and speed.median is not None:
-        text, unit = split_quantity(speed.median, speed.unit)
-        detail = "; ".join(filter(None, ["measured", spread(speed), first.median and f"TTFT {quantity(first.median, 'ms')}"]))
-        return Entry(text, unit, detail)
-    return notes.dash(place.reason or getattr(speed, "reason", None))
-
-
-def published_table(rows: Sequence[AcrossRow]) -> Table | None:
-    """Figures that others published for these GPUs, beside ranges that nobody here could check."""
-    from harness.project.curves import data_file
-
-    names = {place.gpu for row in rows for place in row.places}
-    found = [
-        (Entry(point["gpu"], tone="head"), Entry(point["model"]), Entry(point["figure"], detail=point["conditions"]),
-         Entry(point["source"], tone="text"))
-        for point in data_file("published.yaml")["points"]
-        if point["gpu"] in names
-    ]  # fmt: skip
-    if not found:
-        return None
-    caption = "Published by others, never run here: printed beside the ranges, not used to compute them."
-    return table(caption, ("GPU", "Model", "Figure", "Source"), [Group("", tuple(found))])
 
 
 def projection_records(rows: Iterable[AcrossRow]) -> list[dict]:

@@ -6,11 +6,12 @@ In: runs, measured cells, variants. Out: Section, each with what could not be dr
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.across import AcrossRow, across_table, published_table
+from harness.report.across import AcrossRow
 from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
+from harness.report.tables import across as across_tables
 from harness.report.tables import definitions, detail, experts, kernels, provenance, verdicts
 from harness.report.variants import Variant
 
@@ -61,7 +62,8 @@ def across_section(rows: Sequence[AcrossRow]) -> tuple[Section, ...]:
     from harness.report.plots import across
 
     basis = dict.fromkeys(line for row in rows for place in row.places if place.projection for line in place.projection.basis)
-    tables = tuple(found for found in (across_table(rows), published_table(rows)) if found is not None)
+    made = across_tables.across_table(rows), across_tables.published_table(rows)
+    tables = tuple(found for found in made if found is not None)
     texts = (("What the projections stand on", "\n".join(basis)),) if basis else ()
     return (Section("across", "Across GPUs", ACROSS_INTRO, tuple(across.draw(rows)), tables, texts=texts),)
 

@@ -105,7 +105,8 @@ def test_an_underspecified_speed_names_the_condition():
 
 
 def test_a_measured_workload_counts_before_a_projection():
-    row = {"gpu": "H200", "weights": "nvfp4", "batch": 8, "prompt": 128, "output": 64, "source": "mine", "output_throughput": 700.0}
+    row = {"gpu": "H200", "weights": "nvfp4", "batch": 8, "prompt": 128, "output": 64, "source": "mine"}
+    row |= {"output_throughput": 700.0}
     evidence = Evidence((), (row, row | {"output_throughput": 720.0}))
     ask = "on H200 with nvfp4 batch 8 prompt 128 output 64"
     found = judged(f"throughput >= 690 tokens/s {ask}", evidence)

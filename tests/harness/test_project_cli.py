@@ -9,6 +9,8 @@ from commands import run_harness
 from harness.cli.project import project
 from harness.errors import HarnessError
 
+METRICS = {"output_throughput", "decode_throughput", "median_ttft_ms", "median_tpot_ms"}
+
 
 def invoke(*arguments):
     return CliRunner().invoke(project, arguments)
@@ -24,13 +26,13 @@ def test_json_has_kind_basis_and_memory():
     data = json.loads(invoke("--gpu", "A100", "--json", "--batch", "4").output)["projections"]
     for row in data:
         assert row["kind"] == "projected, unvalidated" and row["memory"]["kind"] == "computed"
-        assert row["reason"] or set(row["metrics"]) == {"output_throughput", "decode_throughput", "median_ttft_ms", "median_tpot_ms"}
+        assert row["reason"] or set(row["metrics"]) == METRICS
 
 
 def test_recorded_routing_reads_less_than_uniform():
     def tpot(routing):
-        rows = json.loads(invoke("--gpu", "H200", "--batch", "4", "--json", "--precision", "bf16", "--routing", routing).output)
-        return rows["projections"][0]["metrics"]["median_tpot_ms"]["value"]
+        done = invoke("--gpu", "H200", "--batch", "4", "--json", "--precision", "bf16", "--routing", routing)
+        return json.loads(done.output)["projections"][0]["metrics"]["median_tpot_ms"]["value"]
 
     assert tpot("pocket") < tpot("uniform")
 
@@ -38,7 +40,8 @@ def test_recorded_routing_reads_less_than_uniform():
 def test_errors_are_shown_with_measured_beside_predicted():
     done = invoke("--errors", "--json")
     data = json.loads(done.output)
-    assert len(data["layers"]) > 60 and all({"measured_us", "predicted_us", "error_pct"} <= row.keys() for row in data["layers"])
+    assert len(data["layers"]) > 60
+    assert all({"measured_us", "predicted_us", "error_pct"} <= row.keys() for row in data["layers"])
     assert "predicted from H100 alone" in invoke("--errors").output
 
 

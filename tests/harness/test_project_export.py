@@ -47,7 +47,8 @@ def model_run(folder: Path, **changes) -> Path:
 def test_a_new_bench_of_another_gpu_becomes_a_curve(tmp_path):
     bench(tmp_path / "kernels" / "h100-mixtral")
     data = export.collect(tmp_path)
-    assert {(row["gpu"], row["kernel"]) for row in data["curves"]} == {("H100", "cuda-fragments-decode"), ("H100", "cuda-fragments-grouped")}
+    assert {row["gpu"] for row in data["curves"]} == {"H100"}
+    assert {row["kernel"] for row in data["curves"]} == {"cuda-fragments-decode", "cuda-fragments-grouped"}
     (merged,) = merged_widths([curve_from(row) for row in data["curves"]])
     assert merged.kernel == "cuda-fragments" and merged.gpu == "H100" and len(merged.points) == 13
     by_kernel = {row["kernel"]: {p[0]: p[2] for p in row["points"]} for row in data["curves"]}
@@ -94,6 +95,23 @@ def test_a_damaged_record_is_named(tmp_path):
     folder = model_run(tmp_path / "r")
     (folder / "records.jsonl").write_text("{\n\n")
     with pytest.raises(RunFolderError, match=r"records.jsonl:1: not valid JSON"):
+        export.collect(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "fast"])
+def test_a_metric_that_is_no_number_is_named_and_never_used(tmp_path, value):
+    folder = model_run(tmp_path / "r", metrics={"median_tpot_ms": {"value": value}})
+    with pytest.raises(RunFolderError, match=r"records.jsonl: a, repeat 0: median_tpot_ms must be a finite number or null"):
+        gather([folder])
+
+
+def test_a_time_that_is_no_number_is_named(tmp_path):
+    rows = curve("cuda-fragments-grouped", 330, 1.5)
+    rows[3]["us_median"] = float("nan")
+    folder = bench(tmp_path / "b", rows=rows[:3])
+    with (folder / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(rows[3]) + "\n")
+    with pytest.raises(RunFolderError, match=r"cuda-fragments-grouped at 8 tokens: us_median must be a finite time"):
         export.collect(tmp_path)
 
 

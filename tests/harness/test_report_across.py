@@ -9,9 +9,10 @@ from commands import assert_refused, run_harness
 from harness.project.estimate import COLOR, Estimate
 from harness.project.gpus import gpu_spec
 from harness.report import write_reports
-from harness.report.across import across_rows, across_table, projection_records
+from harness.report.across import across_rows, projection_records
 from harness.report.cells import measured_cells
 from harness.report.data import load
+from harness.report.tables.across import across_table
 
 BASELINE = "results/baselines/mixtral-cpu"
 GPUS = ("A100", "H100", "H200", "RTX 5090", "B200")
@@ -24,8 +25,10 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "h200"
     folder.mkdir()
     base = load(BASELINE)
-    dropped = base.plan["dropped"]
-    wanted = next(c for c in dropped if c["model"] == "mixtral-8x7b" and c["precision"]["weights"] == "nvfp4" and c["workload"]["name"] == "batch8")
+    asked = ("mixtral-8x7b", "nvfp4", "batch8")
+    names = lambda cell: (cell["model"], cell["precision"]["weights"], cell["workload"]["name"])  # noqa: E731
+    wanted = next(cell for cell in base.plan["dropped"] if names(cell) == asked)
+    chosen = [{"op": "experts", "chosen": "cuda-fragments-decode", "is_reference": False}]
     info = base.info | {"run_id": "h200", "plan": {"cells": [wanted | {"target": "h200"}], "dropped": []}}
     (folder / "run.json").write_text(json.dumps(info))
     lines = []
@@ -34,7 +37,7 @@ def runs(tmp_path_factory):
                    (("output_throughput", speed, "tokens/s"), ("median_ttft_ms", 31.0, "ms"))}  # fmt: skip
         lines.append(wanted | {
             "repeat": repeat, "status": "ok", "target": H200, "verdict": {"state": "VALID", "reasons": []}, "metrics": metrics,
-            "weights": {"source": "random"}, "implementation": [{"op": "experts", "chosen": "cuda-fragments-decode", "is_reference": False}],
+            "weights": {"source": "random"}, "implementation": chosen,
         })  # fmt: skip
     (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return [load(BASELINE), load(folder)]
