@@ -21,6 +21,7 @@ def project(gpus, model, prompt, output, batch, precisions, routing, errors, as_
     Every figure is marked: `~` before a value on a measured architecture, a range on one that never was.
     """
     from harness.errors import NothingMeasuredError, UsageError
+    from harness.project.curves import published_points
 
     if errors:
         return _show_errors(as_json)
@@ -30,12 +31,15 @@ def project(gpus, model, prompt, output, batch, precisions, routing, errors, as_
     if not rows:
         what = f"no kernel with a measured curve multiplies {', '.join(precisions)} on {', '.join(gpus)}"
         raise NothingMeasuredError(f"--precision: {what}; leave it out to see all that run there")
+    points = published_points({row.gpu.name for row in rows})
     if as_json:
-        print_json({"projections": [row.to_json() for row in rows]})
+        print_json({"projections": [row.to_json() for row in rows], "published": points})
         return None
-    from harness.project.tables import projections_table
+    from harness.project.tables import projections_table, published_text
 
     print_table(lambda: projections_table(rows))
+    if points:
+        click.echo(published_text(points))
     return None
 
 

@@ -5,7 +5,7 @@ of data/published.yaml. Out: Curve, one a (GPU, kernel, format). Nothing here co
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -68,6 +68,12 @@ def all_curves() -> tuple[Curve, ...]:
     untuned = {(row["gpu"], row["kernel"], row["weights"]) for row in data_file("published.yaml")["untuned"]}
     everything = [*merged_widths(recorded), *_published()]
     return tuple(replace(c, is_untuned=(c.gpu, c.kernel, c.weights) in untuned) for c in everything)
+
+
+def published_points(gpus: Container[str]) -> list[dict]:
+    """Figures that others published for these GPUs, each marked as such: printed beside ranges, never computed with."""
+    points = data_file("published.yaml")["points"]
+    return [{"kind": "published by others"} | point for point in points if point["gpu"] in gpus]
 
 
 def curve_from(row: dict) -> Curve:

@@ -37,6 +37,12 @@ def projections_table(rows: Sequence[Projection]):
     return table
 
 
+def published_text(points: Sequence[dict]) -> str:
+    """What others published for these GPUs, a line each with conditions and source."""
+    lines = [f"- {p['gpu']}, {p['model']}: {p['figure']} ({p['conditions']}). {p['source']}" for p in points]
+    return "\n".join(["\nPublished by others for GPUs named here, never run here:", *lines])
+
+
 def _cell(estimate: Estimate | None):
     from rich.text import Text
 

@@ -29,6 +29,13 @@ def test_json_has_kind_basis_and_memory():
         assert row["reason"] or set(row["metrics"]) == METRICS
 
 
+def test_published_figures_stand_beside_the_ranges_with_their_source():
+    assert "https://www.baseten.co" in invoke("--gpu", "A100").output
+    data = json.loads(invoke("--gpu", "RTX 5090", "--json").output)
+    assert {point["kind"] for point in data["published"]} == {"published by others"} and len(data["published"]) == 2
+    assert json.loads(invoke("--gpu", "H100", "--json").output)["published"] == []
+
+
 def test_recorded_routing_reads_less_than_uniform():
     def tpot(routing):
         done = invoke("--gpu", "H200", "--batch", "4", "--json", "--precision", "bf16", "--routing", routing)

@@ -5,7 +5,7 @@ In: AcrossRow data. Out: Tables. A projected entry has its mark in its text and 
 
 from collections.abc import Sequence
 
-from harness.project.curves import data_file
+from harness.project.curves import published_points
 from harness.project.estimate import Estimate
 from harness.report.across import AcrossRow, Place, ask_of
 from harness.report.cells import Number, format_pair
@@ -65,8 +65,7 @@ def published_table(rows: Sequence[AcrossRow]) -> Table | None:
     found = [
         (Entry(point["gpu"], tone="head"), Entry(point["model"]), Entry(point["figure"], detail=point["conditions"]),
          Entry(point["source"], tone="text"))
-        for point in data_file("published.yaml")["points"]
-        if point["gpu"] in names
+        for point in published_points(names)
     ]  # fmt: skip
     if not found:
         return None
