@@ -64,7 +64,7 @@ def _judge_text(check: Check) -> Finding:
 
 def _judge_spans(check: Check, left: Known, right: Known) -> Finding:
     basis = left.basis if check.right.is_constant else _weaker(left.basis, right.basis)
-    text = left.text if check.right.is_constant else f"{left.text} against {right.text}"
+    text = left.text if check.right.is_constant and not check.left.is_constant else f"{left.text} against {right.text}"
     sources = tuple(dict.fromkeys((*left.sources, *right.sources)))
     same_arithmetic = _same_arithmetic(check)
     if same_arithmetic is not None:
