@@ -104,7 +104,9 @@ def sources_lines() -> list[str]:
 
     found: dict[str, list[str]] = {}
     for curve in all_curves():
-        found.setdefault(f"{curve.gpu}: {curve.source}", []).append(f"{curve.kernel} {curve.weights}")
+        found.setdefault(f"{curve.gpu}: {curve.source}", []).append(
+            f"{curve.kernel} {curve.weights}{' (STALE)' if curve.is_stale else ''}"
+        )
     return [f"- {source}: {', '.join(dict.fromkeys(names))}" for source, names in found.items()]
 
 

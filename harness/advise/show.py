@@ -73,7 +73,7 @@ def options_table(advice: Advice):
         meets = Text(option.meets, style=MEETS_STYLE.get(option.meets, "dim"))
         if option.reason:
             meets.append(f": {_short(option)}", style="dim")
-        name = option.name + (" (stand-in)" if option.projection.candidate.stand_in else "")
+        name = option.name + option.projection.notes
         fit = option.fit
         quality = cost(option).replace("(pocket-mixtral, ", "(")
         table.add_row(mark, name, bytes_text(fit.weight_bytes), str(fit.max_batch), *speeds, rate, quality, meets)

@@ -185,7 +185,8 @@ def _layer(term: Term) -> Known | Unknown:
         floor = hit * model.bytes_an_expert / curve.read_gb_s / 1e3
         limit = max(floor, LayerShape().flops(batch) / curve.product_tflops[model.kind] / 1e6)
         values.append(us if term.quantity == "layer time" else us / limit)
-        parts.append(f"{curve.kernel} on {curve.gpu}, {batch} tokens: {us:.0f} us, {us / limit:.2f}x its limit")
+        stale = " (STALE: its sources have changed since)" if curve.is_stale else ""
+        parts.append(f"{curve.kernel}{stale} on {curve.gpu}, {batch} tokens: {us:.0f} us, {us / limit:.2f}x its limit")
     sources = tuple(dict.fromkeys(curve.source for curve in curves))
     return Known(min(values), max(values), MEASURED, "; ".join(parts), sources)
 

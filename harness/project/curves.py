@@ -37,6 +37,8 @@ class Curve:
     read_gb_s: float
     product_tflops: dict[str, float]
     source: str
+    is_stale: bool = False
+    """The kernel's sources have changed since it was measured."""
     is_untuned: bool = False
     """Ran a default configuration where other GPUs have a tuned one."""
 
@@ -47,6 +49,12 @@ class Curve:
     @property
     def label(self) -> str:
         return f"{self.kernel} {self.weights} x {self.activations}"
+
+    @property
+    def origin(self) -> str:
+        """Where the times come from, as every projection that uses them says it."""
+        stale = "; STALE: the kernel's sources have changed since" if self.is_stale else ""
+        return f"layer times of {self.kernel} {self.weights} x {self.activations} measured on {self.gpu} ({self.source}{stale})"
 
     @property
     def expands(self) -> bool:
@@ -105,7 +113,8 @@ def merged_widths(curves: Sequence[Curve]) -> list[Curve]:
             known = best.get(point.tokens)
             best[point.tokens] = point if known is None or point.us < known.us else known
         points = tuple(best[tokens] for tokens in sorted(best))
-        joined.append(replace(members[0], kernel="cuda-fragments", points=points))
+        is_stale = any(curve.is_stale for curve in members)
+        joined.append(replace(members[0], kernel="cuda-fragments", points=points, is_stale=is_stale))
     return [*joined, *kept]
 
 

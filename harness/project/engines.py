@@ -21,6 +21,8 @@ from harness.project.step import MAX_STEP_TOKENS, EngineCosts, Span, StepModel
 
 FREE = EngineCosts("none", 0.0, 0.0, "")
 FALLBACK = "vllm"
+MIN_OUTPUT = 16
+"""Tokens out below which a wall time says nothing of decoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,11 @@ def _recorded(rows: Iterable[dict]) -> Iterator[Observation]:
         kernel = "cuda-fragments" if row["kernel"].startswith("cuda-fragments") else row["kernel"]
         head = (row["engine"], row["gpu"], (kernel, row["weights"], row["activations"]))
         sizes = (row["batch"], row["prompt"], row["output"])
-        if row["median_tpot_ms"] is not None:
+        if row["arrival"] == "all_at_once":
+            if row["output_throughput"] and row["output"] >= MIN_OUTPUT:
+                wall = row["batch"] * row["output"] / row["output_throughput"] * 1e3
+                yield Observation(*head, "wall", *sizes, wall, row["source"])
+        elif row["median_tpot_ms"] is not None:
             yield Observation(*head, "tpot", *sizes, row["median_tpot_ms"], row["source"])
         if row["median_ttft_ms"] is not None and row["batch"] == 1:
             yield Observation(*head, "ttft", *sizes, row["median_ttft_ms"], row["source"])

@@ -10,6 +10,7 @@ cells of mixtral-8x7b on a GPU. Qualities: heldout cells.
 
 import json
 import math
+import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ MODEL = "mixtral-8x7b"
 QUALITY = "quality-pocket-mixtral"
 """The folder whose perplexities ship."""
 SPEEDS = ("output_throughput", "decode_throughput", "median_tpot_ms", "median_ttft_ms")
+VLLM_KERNELS = {("nvfp4", "bf16"): "vllm-marlin", ("fp8", "fp8"): "vllm-fp8", ("bf16", "bf16"): "vllm-bf16"}
 CHANGES = ("perplexity", "perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct")
 
 
@@ -53,6 +55,7 @@ def _curves(folder: Path, root: Path) -> Iterator[dict]:
     if request["model"] != MODEL or request["routing"] != "uniform" or gpu == "gpu":
         return
     groups: dict[tuple, list[list[float]]] = {}
+    stale = _stale_kernels(bench.rows)
     for row in bench.rows:
         if row["status"] == "ok" and not row["is_reference"]:
             key = (row["kernel"], row["weights"], row["activations"])
@@ -68,29 +71,66 @@ def _curves(folder: Path, root: Path) -> Iterator[dict]:
             "read_gb_s": round(ceilings["best_read_gb_s"], 1),
             "product_tflops": {name: round(rate, 1) for name, rate in ceilings["product_tflops"].items()},
             "source": _place(folder, root),
-        }  # fmt: skip
+        } | ({"is_stale": True} if kernel in stale else {})  # fmt: skip
+
+
+def _stale_kernels(rows: list[dict]) -> set[str]:
+    """Our kernels whose sources are not those that were measured."""
+    from harness.backends.moe_layer import experts_rows
+    from harness.kernel_bench.contenders import own_sources_sha256
+
+    today = {row.name: own_sources_sha256(row) for row in experts_rows()}
+    ours = [row for row in rows if not row["is_peer"] and row["own_sources_sha256"] is not None]
+    return {row["kernel"] for row in ours if row["own_sources_sha256"] != today.get(row["kernel"])}
 
 
 def model_rows(folder: Path, source: str) -> Iterator[dict]:
-    """Whole-model times of a run: closed request cells of mixtral-8x7b on a GPU."""
+    """Whole-model times of a run: request cells of mixtral-8x7b on a GPU whose batch is known, the median over repeats."""
     from harness.record import read_run
 
+    cells: dict[str, list[dict]] = {}
     for record in read_run(folder).records:
-        is_speed = record["status"] == "ok" and record["workload"]["kind"] == "requests"
-        gpu = kind_of(str(record["target"]["name"]))
-        if not is_speed or record["model"] != MODEL or gpu == "gpu" or record["verdict"]["state"] == "INVALID":
-            continue
-        workload = record["workload"]
-        chosen = [row for row in record["implementation"] if row["op"] not in ("route",)]
-        if any(row.get("is_reference") for row in chosen) or workload["arrival"].get("kind") != "closed":
-            continue
-        values = {name: _finite(record, name, source) for name in SPEEDS}
+        if _is_whole_model(record) and batch_of(record["workload"]) is not None:
+            cells.setdefault(record["cell_id"], []).append(record)
+    for records in cells.values():
+        first, workload = records[0], records[0]["workload"]
+        precision = first["precision"]["weights"], first["precision"]["activations"]
         yield {
-            "gpu": gpu, "engine": record["backend"], "kernel": chosen[0]["chosen"] if chosen else "",
-            "weights": record["precision"]["weights"], "activations": record["precision"]["activations"],
-            "batch": min(workload["arrival"]["concurrency"], workload["num_requests"]),
-            "prompt": workload["prompt_tokens"], "output": workload["output_tokens"], "repeat": record["repeat"],
-        } | values | {"source": source}  # fmt: skip
+            "gpu": kind_of(str(first["target"]["name"])), "engine": first["backend"], "kernel": _kernel(first, precision),
+            "weights": precision[0], "activations": precision[1], "arrival": workload["arrival"]["kind"],
+            "batch": batch_of(workload), "prompt": workload["prompt_tokens"], "output": workload["output_tokens"],
+            "repeats": len(records),
+        } | {name: _median(records, name, source) for name in SPEEDS} | {"source": source}  # fmt: skip
+
+
+def _is_whole_model(record: dict) -> bool:
+    is_speed = record["status"] == "ok" and record["workload"]["kind"] == "requests" and record["model"] == MODEL
+    if not is_speed or kind_of(str(record["target"]["name"])) == "gpu" or record["verdict"]["state"] == "INVALID":
+        return False
+    return not any(row.get("is_reference") for row in record["implementation"] or () if row["op"] != "route")
+
+
+def batch_of(workload: dict) -> int | None:
+    """Requests at once; None where requests arrive at a rate or lengths are drawn."""
+    arrival = workload["arrival"]
+    if not all(isinstance(workload.get(name), int) for name in ("prompt_tokens", "output_tokens", "num_requests")):
+        return None
+    limits = {"closed": arrival.get("concurrency"), "all_at_once": arrival.get("max_slots") or workload["num_requests"]}
+    limit = limits.get(arrival["kind"])
+    return None if limit is None else min(limit, workload["num_requests"])
+
+
+def _kernel(record: dict, precision: tuple[str, str]) -> str:
+    """The kernel whose layer curve belongs to the record; vLLM names its own by backend and formats."""
+    if record["backend"].startswith("vllm"):
+        return VLLM_KERNELS.get(precision, "")
+    names = [row["chosen"] for row in record["implementation"] or () if row["op"] != "route"]
+    return names[0] if names else ""
+
+
+def _median(records: list[dict], name: str, source: str) -> float | None:
+    values = [value for record in records if (value := _finite(record, name, source)) is not None]
+    return round(statistics.median(values), 4) if values else None
 
 
 def quality_rows(folder: Path, source: str) -> Iterator[dict]:

@@ -55,6 +55,13 @@ class Projection:
         return is_validated(self.gpu, self.candidate)
 
     @property
+    def notes(self) -> str:
+        """What must stand beside the kernel's name: a stand-in, stale layer times."""
+        is_stale = self.step is not None and self.step.layer.curve.is_stale
+        found = [name for name, holds in (("stand-in", self.candidate.stand_in), ("stale layers", is_stale)) if holds]
+        return f" ({', '.join(found)})" if found else ""
+
+    @property
     def label(self) -> str:
         return f"{FORMATS[self.candidate.weights]} x {FORMATS[self.candidate.activations]}"
 
@@ -64,7 +71,7 @@ class Projection:
         return {
             "schema_version": SCHEMA_VERSION, "kind": kind, "gpu": self.gpu.name, "model": self.model.name,
             "engine": self.candidate.engine, "kernel": self.candidate.kernel, "weights": self.candidate.weights,
-            "activations": self.candidate.activations, "precision": self.label,
+            "activations": self.candidate.activations, "precision": self.label, "notes": self.notes.strip(" ()") or None,
             "workload": {"prompt_tokens": self.ask.prompt, "output_tokens": self.ask.output, "batch": self.ask.batch},
             "memory": memory_json(self.fit), "metrics": {k: v.to_json() for k, v in self.metrics.items()},
             "reason": self.reason, "basis": list(self.basis),
@@ -156,8 +163,7 @@ def step_model(
     is_own = curve.gpu == gpu.name
     ceilings = Ceilings(curve.read_gb_s, curve.product_tflops) if is_own else layer.ceilings_of(gpu)
     used = routing or Routing(model.num_experts, model.top_k)
-    where = f"layer times of {curve.kernel} {curve.weights} x {curve.activations} measured on {curve.gpu} ({curve.source})"
-    basis = [where, f"engine: {costs.source}", f"data sheet: {gpu.source}", used.source]
+    basis = [curve.origin, f"engine: {costs.source}", f"data sheet: {gpu.source}", used.source]
     if candidate.stand_in:
         basis.insert(0, f"{candidate.kernel}: {candidate.stand_in}")
     return StepModel(layer, gpu, model, used, costs, ceilings), tuple(basis)

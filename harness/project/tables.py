@@ -31,7 +31,7 @@ def projections_table(rows: Sequence[Projection]):
     for row in rows:
         figures = [_cell(row.metrics.get(name)) for name, _ in METRICS]
         fit = row.fit
-        kernel = f"{row.candidate.engine}, {row.candidate.kernel}" + (" (stand-in)" if row.candidate.stand_in else "")
+        kernel = f"{row.candidate.engine}, {row.candidate.kernel}{row.notes}"
         sizes = (bytes_text(fit.weight_bytes), str(fit.max_batch), str(fit.num_models))
         table.add_row(row.gpu.name, kernel, row.label, *sizes, *figures, Text(row.reason or "", style="dim"))
     return table

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from harness.device import gpu_table
 from harness.project.estimate import Estimate
+from harness.project.export import batch_of
 from harness.project.gpus import GpuSpec
 from harness.project.projection import Ask, Projection
 from harness.report.cells import MeasuredCell, Number, format_pair
@@ -108,7 +109,7 @@ def _projected(wanted: Wanted, gpu: GpuSpec | None, slug: str) -> Place:
         return Place(_title(slug), reason=f"not measured on {_title(slug)}, and no projection was asked for (--project)")
     ask = ask_of(wanted.workload)
     if ask is None:
-        return Place(gpu.name, reason="requests arrive at a rate: see `harness advise --rate`")
+        return Place(gpu.name, reason="arrivals at a rate or drawn lengths: see `harness advise --rate`")
     pair = wanted.precision["weights"], wanted.precision["activations"]
     rows = [row for row in candidates_on(gpu) if (row.weights, row.activations) == pair]
     own = [row for row in rows if row.engine == wanted.backend] or rows
@@ -127,11 +128,8 @@ def _middle(projection: Projection) -> float:
 
 
 def ask_of(workload: dict) -> Ask | None:
-    arrival = workload["arrival"]
-    batch = {"closed": arrival.get("concurrency"), "all_at_once": workload["num_requests"]}.get(arrival["kind"])
-    if batch is None:
-        return None
-    return Ask(workload["prompt_tokens"], workload["output_tokens"], min(batch, workload["num_requests"]))
+    batch = batch_of(workload)
+    return None if batch is None else Ask(workload["prompt_tokens"], workload["output_tokens"], batch)
 
 
 def _slug(name: str) -> str:

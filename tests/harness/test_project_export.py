@@ -73,8 +73,42 @@ def test_a_whole_model_becomes_observations(tmp_path):
     model_run(tmp_path / "h100-whole")
     (row,) = export.collect(tmp_path)["models"]
     assert (row["gpu"], row["engine"], row["batch"], row["prompt"]) == ("H100", "native", 8, 128)
+    assert row["repeats"] == 1 and row["arrival"] == "closed"
     (seen,) = _recorded([row])  # a first token of eight at once is no prefill time of one
     assert (seen.what, seen.ms, seen.curve_key) == ("tpot", 12.0, ("cuda-fragments", "nvfp4", "bf16"))
+
+
+def test_all_at_once_gives_a_wall_time_and_one_request_a_first_token(tmp_path):
+    """As scenarios of whole models on a GPU send them: throughput of a batch, first token of one prompt."""
+    requests = {"kind": "requests", "prompt_tokens": 1024, "output_tokens": 32, "num_requests": 1}
+    folder = model_run(tmp_path / "r", workload=requests | {"arrival": {"kind": "all_at_once", "max_slots": 1}}, backend="vllm")
+    (row,) = export.collect(tmp_path)["models"]
+    wall, first = _recorded([row])
+    assert (wall.what, wall.ms) == ("wall", pytest.approx(32 / 10.0 * 1e3)) and (first.what, first.ms) == ("ttft", 13.0)
+    assert wall.curve_key == ("vllm-marlin", "nvfp4", "bf16") and first.engine == "vllm"
+    assert folder.name in row["source"]
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        pytest.param({"arrival": {"kind": "poisson", "rate_per_s": 2.0}}, id="rate"),
+        pytest.param({"prompt_tokens": {"kind": "uniform", "low": 1, "high": 9}}, id="drawn-lengths"),
+    ],
+)
+def test_a_batch_that_is_not_known_calibrates_nothing(tmp_path, workload):
+    base = {"kind": "requests", "prompt_tokens": 8, "output_tokens": 8, "num_requests": 4}
+    model_run(tmp_path / "r", workload=base | {"arrival": {"kind": "closed", "concurrency": 1}} | workload)
+    assert export.collect(tmp_path)["models"] == []
+
+
+def test_stale_layers_are_marked_wherever_they_are_used(tmp_path):
+    rows = [row | {"own_sources_sha256": "0" * 64} for row in curve("cuda-fragments-grouped", 330, 1.5)]
+    bench(tmp_path / "b", rows=rows)
+    (row,) = export.collect(tmp_path)["curves"]
+    assert row["is_stale"] and "STALE" in curve_from(row).origin
+    (merged,) = merged_widths([curve_from(row)])
+    assert merged.is_stale
 
 
 @pytest.mark.parametrize(

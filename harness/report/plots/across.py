@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from harness.project.estimate import COLOR, Estimate
-from harness.report.across import AcrossRow, Place
+from harness.report.across import AcrossRow, Place, ask_of
 from harness.report.cells import format_pair
 from harness.report.numbers import DASH, significant
 from harness.report.plots import canvas, style
@@ -67,8 +67,8 @@ def _counted(rows: list[AcrossRow]) -> str:
 
 
 def _asked(rows: list[AcrossRow]) -> str:
-    workload = rows[0].wanted.workload
-    return f"{workload['prompt_tokens']} tokens in, {workload['output_tokens']} out."
+    ask = ask_of(rows[0].wanted.workload)
+    return "" if ask is None else f"{ask.prompt} tokens in, {ask.output} out."
 
 
 def _heading(axis, y_in: float, text: str) -> None:

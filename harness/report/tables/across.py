@@ -42,15 +42,16 @@ def across_table(rows: Sequence[AcrossRow]) -> Table | None:
 
 def _workload_text(workload: dict) -> str:
     ask = ask_of(workload)
-    sizes = f"{workload['prompt_tokens']} in, {workload['output_tokens']} out"
-    return f"{workload['name']} ({sizes}{'' if ask is None else f', batch {ask.batch}'})"
+    if ask is None:
+        return workload["name"]
+    return f"{workload['name']} ({ask.prompt} in, {ask.output} out, batch {ask.batch})"
 
 
 def _entry(place: Place, notes: Footnotes) -> Entry:
     speed, first = (place.figure(metric) for metric in METRICS)
     if isinstance(speed, Estimate):
-        kernel = place.projection.candidate
-        detail = f"{speed.label}; TTFT {first.text}; {kernel.kernel}" + (" (stand-in)" if kernel.stand_in else "")
+        kernel = f"{place.projection.candidate.kernel}{place.projection.notes}"
+        detail = f"{speed.label}; TTFT {first.text}; {kernel}"
         return Entry(speed.text.replace(f" {speed.unit}", ""), speed.unit, detail, tone="projected")
     if isinstance(speed, Number) and speed.median is not None:
         text, unit = split_quantity(speed.median, speed.unit)
