@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from harness.project.gpus import gpu_spec
 from harness.report.across import across_rows, projection_records
 from harness.report.answer import Answer, answers, leads
+from harness.report.beyond import across_section, claims_section
 from harness.report.cells import MeasuredCell, measured_cells
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.notices import Notice, notices
 from harness.report.plots import Plot
-from harness.report.sections import Section, across_section, all_sections, claims_section
+from harness.report.sections import Section, all_sections
 from harness.report.tables import summary
 from harness.report.variants import variants
 

@@ -6,12 +6,10 @@ In: runs, measured cells, variants. Out: Section, each with what could not be dr
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.across import AcrossRow
 from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
-from harness.report.tables import across as across_tables
 from harness.report.tables import definitions, detail, experts, kernels, provenance, verdicts
 from harness.report.variants import Variant
 
@@ -22,10 +20,6 @@ MEMORY_INTRO = (
 REFERENCE_INTRO = (
     "The reference implementation is plain PyTorch that defines what is right. It expands FP4 to float32 "
     "before it multiplies: these figures are not FP4's speed, nor a sign of it."
-)
-ACROSS_INTRO = (
-    "Measured where a record exists. Elsewhere projected from measured layers by docs/projection.md: every projected figure is "
-    "orange, carries its mark, and is in projections.json. None of them is a measurement."
 )
 MAX_OPEN_TIMELINES = 2
 
@@ -53,32 +47,6 @@ def all_sections(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell], every
     """Every section that has something to show."""
     parts = [*_figures(cells, everyone), *_verdicts(runs, cells), _definitions(cells), _provenance(runs)]
     return tuple(part for part in parts if part.plots or part.tables or part.skipped or part.intro_is_all)
-
-
-def across_section(rows: Sequence[AcrossRow]) -> tuple[Section, ...]:
-    """Measured and projected side by side, one section; none where no projection was asked for."""
-    if not rows:
-        return ()
-    from harness.report.plots import across
-
-    basis = dict.fromkeys(line for row in rows for place in row.places if place.projection for line in place.projection.basis)
-    made = across_tables.across_table(rows), across_tables.published_table(rows)
-    tables = tuple(found for found in made if found is not None)
-    texts = (("What the projections stand on", "\n".join(basis)),) if basis else ()
-    return (Section("across", "Across GPUs", ACROSS_INTRO, tuple(across.draw(rows)), tables, texts=texts),)
-
-
-def claims_section(runs: Sequence[LoadedRun]) -> tuple[Section, ...]:
-    """The claims that the runs' scenarios carry, each held against what is known."""
-    claims = [claim for run in runs for claim in (run.info.get("scenario") or {}).get("claims") or ()]
-    if not claims:
-        return ()
-    from harness.claims import judge_scenario
-    from harness.claims.show import claims_table
-
-    judged = judge_scenario(claims, [run.path for run in runs])
-    intro = "What the scenario claims, held against records, arithmetic and projections (docs/claims.md)."
-    return (_section("claims", "Claims", intro, [], claims_table(judged)),)
 
 
 def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list[Section]:
