@@ -12,7 +12,10 @@ import numpy as np
 
 from harness.claims import judge_scenario
 from harness.project import export, loo
-from harness.project.curves import data_file
+from harness.project.curves import all_curves, data_file, find_curves
+from harness.project.experts import Routing
+from harness.project.gpus import gpu_spec
+from harness.project.layer import LayerModel
 from harness.project.loo import LayerError, ModelError
 from harness.scenario import load_scenario
 
@@ -20,6 +23,7 @@ PAGE = Path("docs/projection.md")
 CLAIMS = Path("scenarios/article-claims.yaml")
 REPORT = Path("results/baselines/article-claims")
 PAIRS = (("H100", "H200"), ("H200", "H100"))
+OPEN_TOKENS = (1, 4, 16, 64, 256, 1024, 4096)
 
 
 def layer_lines(source: str, target: str) -> list[str]:
@@ -66,6 +70,21 @@ def _summary(pair: str, what: str, rows: Sequence[LayerError | ModelError], aim:
     return f"| {pair} | {what} | {len(errors)} | {figures} | {aim} |"
 
 
+def open_lines() -> list[str]:
+    """Microseconds predicted for H100 or H200 where the kernel ran on the other alone."""
+    lines = [f"| kernel | predicted on | from | {' | '.join(map(str, OPEN_TOKENS))} |", "|---" * (3 + len(OPEN_TOKENS)) + "|"]
+    for key in dict.fromkeys(curve.key for curve in all_curves()):
+        own = find_curves(key)
+        if len(own) == 1 and own[0].gpu in PAIRS[0]:
+            target = gpu_spec(next(name for name in PAIRS[0] if name != own[0].gpu))
+            model = LayerModel(own[0], gpu_spec(own[0].gpu))
+            hits = [Routing().experts_hit(tokens) for tokens in OPEN_TOKENS]
+            times = [model.predict(target, t, hit).us for t, hit in zip(OPEN_TOKENS, hits, strict=True)]
+            cells = " | ".join(f"*~{us:.0f}*" for us in times)
+            lines.append(f"| {key[0]} {key[1]} | {target.name} | {own[0].gpu} | {cells} |")
+    return lines if len(lines) > 2 else ["None: every kernel was measured on both."]
+
+
 def fit_lines() -> list[str]:
     """Whole models beside the model fitted to them, and, where another GPU was measured, predicted without this one."""
     blind = {(r.target, r.engine, r.what, r.batch, r.prompt, r.basis): r for r in loo.recorded_errors()}
@@ -100,8 +119,6 @@ def published_lines() -> list[str]:
 
 def sources_lines() -> list[str]:
     """Which records and tables calibrate what."""
-    from harness.project.curves import all_curves
-
     found: dict[str, list[str]] = {}
     for curve in all_curves():
         found.setdefault(f"{curve.gpu}: {curve.source}", []).append(
@@ -113,6 +130,7 @@ def sources_lines() -> list[str]:
 PARTS = {
     "summary": summary_lines,
     "layers": lambda: [line for pair in PAIRS for line in [*layer_lines(*pair), ""]],
+    "open": open_lines,
     "fit": fit_lines,
     "sharpness": sharpness_lines,
     "published": published_lines,
