@@ -24,23 +24,30 @@ def project(gpus, model, prompt, output, batch, precisions, routing, errors, as_
     from harness.project.curves import published_points
 
     if errors:
-        return _show_errors(as_json)
+        _show_errors(as_json)
+        return
     if not gpus:
         raise UsageError("--gpu: required, and missing; name at least one, as --gpu H100, or ask for --errors")
     rows = _projections(gpus, model, prompt, output, batch, precisions, routing)
     if not rows:
         what = f"no kernel with a measured curve multiplies {', '.join(precisions)} on {', '.join(gpus)}"
         raise NothingMeasuredError(f"--precision: {what}; leave it out to see all that run there")
-    points = published_points({row.gpu.name for row in rows})
+    _show(rows, published_points({row.gpu.name for row in rows}), as_json)
+    if not any(row.metrics for row in rows):
+        smallest = min(rows, key=lambda row: row.fit.weight_bytes)
+        advice = "choose a larger GPU, shorter lengths, or a smaller batch"
+        raise NothingMeasuredError(f"--gpu {', '.join(gpus)}: {smallest.label}: {smallest.reason}; {advice}")
+
+
+def _show(rows: list, points: list[dict], as_json: bool) -> None:
     if as_json:
         print_json({"projections": [row.to_json() for row in rows], "published": points})
-        return None
+        return
     from harness.project.tables import projections_table, published_text
 
     print_table(lambda: projections_table(rows))
     if points:
         click.echo(published_text(points))
-    return None
 
 
 def _projections(gpus, model, prompt, output, batch, precisions, routing) -> list:

@@ -98,8 +98,10 @@ def memory_json(found: Fit) -> dict:
 
 def model_by_name(name: str, option: str = "--model") -> ModelShape:
     """The shape of a known model, or of the checkpoint in a folder."""
+    from pathlib import Path
+
     source = _source(name, option)
-    return model_shape(name, source.config)
+    return model_shape(Path(name).resolve().name if source.is_user_path else name, source.config)
 
 
 def _source(name: str, option: str) -> ModelSource:
@@ -110,7 +112,7 @@ def _source(name: str, option: str) -> ModelSource:
     if name in KNOWN_MODELS:
         return resolve(ModelSpec(name=name, weights="auto"), option)
     if (Path(name) / "config.json").is_file():
-        return resolve(ModelSpec(name=Path(name).resolve().name, path=name), option)
+        return resolve(ModelSpec(name="checkpoint", path=name), option)
     known = ", ".join(KNOWN_MODELS)
     raise UsageError(f"{option} {name!r}: not a known model and no folder with a config.json (allowed: {known}, or a path)")
 

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from commands import run_harness
 from harness.cli.project import project
 from harness.errors import HarnessError
+from harness.models import MIXTRAL_8X7B
 
 METRICS = {"output_throughput", "decode_throughput", "median_ttft_ms", "median_tpot_ms"}
 
@@ -74,8 +75,28 @@ def test_bad_input_is_refused(arguments, code, words):
 
 def test_does_not_fit_is_a_row_with_the_arithmetic():
     done = invoke("--gpu", "RTX 4090", "--json")
-    for row in json.loads(done.output)["projections"]:
+    assert done.exception.exit_code == 3 and "choose a larger GPU" in str(done.exception)
+    for row in json.loads(done.stdout)["projections"]:
         assert row["metrics"] == {} and "does not fit: experts" in row["reason"] and row["memory"]["fits"] is False
+
+
+def test_a_checkpoint_by_path_is_projected_with_its_own_sizes(tmp_path):
+    """Mixtral-8x22B's sizes: experts 1.7 times as large, 56 layers."""
+    folder = tmp_path / "big one"
+    folder.mkdir()
+    sizes = {"hidden_size": 6144, "intermediate_size": 16384, "num_hidden_layers": 56, "num_attention_heads": 48}
+    (folder / "config.json").write_text(json.dumps(MIXTRAL_8X7B | sizes))
+    done = invoke("--gpu", "B200", "--model", str(folder), "--precision", "nvfp4", "--json")
+    row = json.loads(done.output)["projections"][0]
+    # 56 x 8 x 3 x 6144 x 16384 weights at 4.5 bits are 76.10 GB; attention 9.87 and embeddings .79 stay BF16.
+    assert row["model"] == "big one" and row["memory"]["weight_bytes"] / 1e9 == pytest.approx(86.76, abs=0.05)
+    assert row["metrics"]["median_tpot_ms"]["low"] > 2
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    done = invoke("--gpu", "B200", "--model", str(tmp_path))
+    assert "config.json: cannot be read as JSON" in str(done.exception) and done.exception.exit_code == 2
 
 
 def test_the_command_as_a_user_runs_it():
