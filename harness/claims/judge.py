@@ -22,7 +22,7 @@ from harness.claims.verdicts import (
 )
 from harness.device import gpu_table
 from harness.project.estimate import PROJECTED, UNVALIDATED
-from harness.project.memory import BITS
+from harness.project.memory import BITS, expert_bytes
 from harness.report.numbers import significant
 
 SIZES = {"memory": "lower", "weights": "lower", "compression": "higher", "expert compression": "higher"}
@@ -74,8 +74,8 @@ def _judge_spans(check: Check, left: Known, right: Known) -> Finding:
         return Finding(check.source, SUPPORTED, basis, text, sources)
     if any(corners) or _spans_meet(check, left, right):
         return Finding(check.source, UNDERSPECIFIED, basis, f"holds for some and not for others: {text}", sources)
-    if check.left.quantity in SIZES and check.right.is_constant and _too_good(check, left):
-        return Finding(check.source, IMPOSSIBLE, COMPUTED, f"{_bare(check)}{text}", sources)
+    if check.left.quantity in SIZES and check.right.is_constant and _too_good(check, left) and (why := _bare(check)):
+        return Finding(check.source, IMPOSSIBLE, COMPUTED, f"{why}{text}", sources)
     return Finding(check.source, CONTRADICTED, basis, text, sources)
 
 
@@ -110,17 +110,16 @@ def _too_good(check: Check, left: Known) -> bool:
     return claimed < left.low if SIZES[check.left.quantity] == "lower" else claimed > left.high
 
 
-def _bare(check: Check) -> str:
-    """The arithmetic that needs no format: bare 4-bit codes without a scale."""
-    shape = mixtral()
-    if SIZES[check.left.quantity] == "lower":
-        bare = shape.num_parameters * BARE_BITS / 8 / 1e9
-        if check.right.number < bare:
-            return f"{shape.num_parameters / 1e9:.1f} B parameters in bare {BARE_BITS}-bit codes are {bare:.1f} GB already; "
-        return ""
-    needed = 16 / check.right.number
-    bits = f"{significant(needed)} bits a weight with its scales, {weights_of(check.left)} has {BITS[weights_of(check.left)]:g}"
-    return f"{check.right.number:g}x needs {bits}; "
+def _bare(check: Check) -> str | None:
+    """Why no implementation could: bare codes or the experts alone are more; None where only this recipe is more."""
+    shape, weights, claimed = mixtral(), weights_of(check.left), check.right.number
+    if SIZES[check.left.quantity] == "higher":
+        bits = f"{significant(16 / claimed)} bits a weight with its scales, {weights} has {BITS[weights]:g}"
+        return f"{claimed:g}x needs {bits}; "
+    bare, experts = shape.num_parameters * BARE_BITS / 8 / 1e9, expert_bytes(shape, weights) / 1e9
+    if claimed < bare:
+        return f"{shape.num_parameters / 1e9:.1f} B parameters in bare {BARE_BITS}-bit codes are {bare:.1f} GB already; "
+    return f"the experts alone are {experts:.1f} GB in {weights}; " if claimed < experts else None
 
 
 def _weaker(a: str, b: str) -> str:

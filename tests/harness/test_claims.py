@@ -66,6 +66,8 @@ def test_a_wrong_check_says_what_is_wrong(text, words):
         ("gpu.memory_kind = HBM3 on RTX 5090", "contradicted", "data sheet"),
         ("gpu.bandwidth = 1 TB/s", "underspecified", "none"),
         ("memory <= 18.5 GB with nvfp4 on RTX 5090", "impossible", "computed"),
+        ("memory <= 24.3 GB with nvfp4", "impossible", "computed"),  # experts alone are 25.4
+        ("memory <= 27 GB with nvfp4", "contradicted", "computed"),  # attention could be quantized too: another recipe
         ("memory <= 40 GB with nvfp4", "supported", "computed"),
         ("memory >= 40 GB with nvfp4", "contradicted", "computed"),
         ("expert compression >= 4 x with nvfp4", "impossible", "computed"),
