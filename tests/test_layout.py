@@ -42,6 +42,9 @@ def test_only_backends_import_fp4moe():
         "import harness.run",
         "import harness.scenario",
         "import harness.report",
+        "import harness.project.projection",
+        "import harness.claims.judge",
+        "import harness.advise.show",
     ],
 )
 def test_import_is_light(statement):
