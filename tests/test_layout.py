@@ -42,6 +42,9 @@ def test_only_backends_import_fp4moe():
         "import harness.run",
         "import harness.scenario",
         "import harness.report",
+        "import harness.project.projection",
+        "import harness.claims.judge",
+        "import harness.advise.show",
     ],
 )
 def test_import_is_light(statement):
@@ -76,3 +79,4 @@ def test_wheel_holds_harness_and_fp4moe_and_the_shipped_model(tmp_path):
     top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert top == {"harness", "fp4moe"}
     assert "fp4moe/pocket/data/model.safetensors" in names and "harness/data/gpus.yaml" in names
+    assert "harness/data/calibration.json" in names and "harness/data/published.yaml" in names

@@ -33,6 +33,18 @@ COMMANDS = {
     ),
     "export": ("harness.cli.exchange:export", "Write a run as vLLM's, AIPerf's or Benchmark Report's JSON."),
     "import": ("harness.cli.exchange:import_", "Read a result of `vllm bench serve` or AIPerf as a run."),
+    "project": (
+        "harness.cli.project:project",
+        "Project speed and memory on GPUs that were not measured, and show the error of doing so.",
+    ),
+    "claims": (
+        "harness.cli.claims:claims",
+        "Hold the claims of a scenario against records, arithmetic and projections.",
+    ),
+    "advise": (
+        "harness.cli.advise:advise",
+        "Advise which precision and kernel to use on a GPU for a load and latency limits.",
+    ),
     "kernels": (
         "harness.cli.kernels:kernels",
         "Show which kernels exist, which is taken on a GPU and why; time them and tune the choice.",

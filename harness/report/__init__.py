@@ -4,6 +4,7 @@ In: paths of run folders; several runs of one scenario merge into one report. Ou
 Importing this package imports no pandas, matplotlib, jinja2 or torch.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
+PROJECTIONS = "projections.json"
 __all__ = ["ReportPaths", "terminal_table", "write_reports"]
 
 
@@ -24,16 +26,17 @@ class ReportPaths:
     plots: tuple[Path, ...]
 
 
-def write_reports(runs: Sequence[Path | str], out_dir: Path | str) -> ReportPaths:
+def write_reports(runs: Sequence[Path | str], out_dir: Path | str, project: Sequence[str] = ()) -> ReportPaths:
     """Write report.html, report.md and plots/*.png of the run folders `runs` into `out_dir`.
 
+    `project` names GPUs whose missing cells are projected; they stand in projections.json too, marked.
     Plots of an earlier report in the same folder are overwritten where the name is the same, else kept.
     """
     from harness.report import html, markdown
     from harness.report.data import load
     from harness.report.page import build
 
-    page = build(_loaded(runs, load))
+    page = build(_loaded(runs, load), project)
     folder = Path(out_dir)
     plot_folder = folder / markdown.PLOT_FOLDER
     plot_folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +48,9 @@ def write_reports(runs: Sequence[Path | str], out_dir: Path | str) -> ReportPath
     html_path, markdown_path = folder / "report.html", folder / "report.md"
     html_path.write_text(html.render(page), encoding="utf-8")
     markdown_path.write_text(markdown.render(page), encoding="utf-8")
+    if project:
+        text = json.dumps({"kind": "projected", "projections": page.projections}, indent=1, allow_nan=False)
+        (folder / PROJECTIONS).write_text(text + "\n", encoding="utf-8")
     return ReportPaths(html_path, markdown_path, tuple(paths))
 
 

@@ -18,7 +18,7 @@ class Entry:
     unit: str = ""
     detail: str = ""
     footnote: int | None = None
-    tone: str = ""  # "", "text", "muted", "head", "code", "reference", or a verdict state in lower case
+    tone: str = ""  # "", "text", "muted", "head", "code", "reference", "projected", or a verdict state in lower case
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ def _entry(entry: Entry) -> str:
     text = _escape(f"{entry.text} {entry.unit}".strip())
     if entry.tone == "head":
         text = f"**{text}**" if text else ""
+    if entry.tone == "projected":
+        text = f"*{text}*"
     if entry.footnote is not None:
         text += f" ({entry.footnote})"
     return text + (f" ({_escape(entry.detail)})" if entry.detail else "")

@@ -7,7 +7,10 @@ It renders nothing; html.py and markdown.py do.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.project.gpus import gpu_spec
+from harness.report.across import across_rows, projection_records
 from harness.report.answer import Answer, answers, leads
+from harness.report.beyond import across_section, claims_section
 from harness.report.cells import MeasuredCell, measured_cells
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
@@ -31,16 +34,18 @@ class Page:
     notices: tuple[Notice, ...]
     results: tuple[Table, ...]
     sections: tuple[Section, ...]
+    projections: tuple[dict, ...] = ()
 
     @property
     def plots(self) -> tuple[Plot, ...]:
         return tuple(plot for section in self.sections for plot in section.plots)
 
 
-def build(runs: Sequence[LoadedRun]) -> Page:
-    """Everything that the report says, from the records of `runs`."""
+def build(runs: Sequence[LoadedRun], project: Sequence[str] = ()) -> Page:
+    """Everything that the report says, from the records of `runs`; cells that `project` GPUs lack are projected."""
     cells = measured_cells(runs)
     everyone = variants(cells)
+    across = across_rows(runs, cells, [gpu_spec(name, "--project") for name in project])
     found = answers(everyone)
     results = tuple(
         t for t in (summary.summary_table(everyone), summary.machines_table(everyone)) if t is not None and t.groups
@@ -53,7 +58,8 @@ def build(runs: Sequence[LoadedRun]) -> Page:
         shown,
         notices(runs, cells),
         results,
-        all_sections(runs, cells, everyone),
+        (*across_section(across), *claims_section(runs), *all_sections(runs, cells, everyone)),
+        tuple(projection_records(across)),
     )
 
 

@@ -19,8 +19,8 @@ NEEDED = ("run_id", "scenario", "scenario_name", "scenario_sha256", "plan")
 
 
 def scenario_sha256(scenario: Scenario) -> str:
-    """Hash of the scenario as resolved: key order and comments of the file do not matter."""
-    text = json.dumps(scenario.model_dump(mode="json"), sort_keys=True)
+    """Hash of the scenario as resolved: key order, comments and claims do not matter, since they change no measurement."""
+    text = json.dumps(scenario.model_dump(mode="json", exclude={"claims"}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -142,6 +142,28 @@ class LimitSpec(Spec):
     cell_timeout_s: float = Field(900.0, ge=1, le=MAX_TIMEOUT_S)
 
 
+class ClaimSpec(Spec):
+    """Something claimed, as checks that `harness claims` and the report hold against what is known (docs/claims.md)."""
+
+    name: Name = Field("claim", description="Short name, as C2")
+    says: str = Field("", max_length=2000, description="The claim in its own words")
+    checks: list[str] = Field(min_length=1, description="As 'throughput >= 1850 tokens/s on RTX 5090'; all must hold")
+    note: str = Field("", max_length=4000)
+
+    @field_validator("checks")
+    @classmethod
+    def _checks_parse(cls, value: list[str]) -> list[str]:
+        from harness.claims.grammar import parse_check
+        from harness.errors import ScenarioError
+
+        for text in value:
+            try:
+                parse_check(text, "")
+            except ScenarioError as error:
+                raise ValueError(error.problems[0].removeprefix(": ")) from None
+        return value
+
+
 class Scenario(Spec):
     """A whole scenario; see the README for an example."""
 
@@ -164,6 +186,7 @@ class Scenario(Spec):
         10.0, ge=0.1, le=100.0, description="How often clocks, power, utilisation and memory are read beside a measurement"
     )
     seed: int = Field(0, ge=0, lt=2**31)
+    claims: list[ClaimSpec] = Field([], description="Short form: a check by itself")
     _positions: Positions | None = PrivateAttr(None)
 
     def with_positions(self, positions: Positions) -> "Scenario":
@@ -193,6 +216,14 @@ class Scenario(Spec):
     def _precision_by_weights(cls, value: Any) -> Any:
         """`- nvfp4` stands for `- {weights: nvfp4}`."""
         return _expand(value, key="weights")
+
+    @field_validator("claims", mode="before")
+    @classmethod
+    def _claim_by_check(cls, value: Any) -> Any:
+        """`- throughput >= 1850 on RTX 5090` stands for `- {name: claim-1, checks: [...]}`."""
+        if not isinstance(value, list):
+            return value
+        return [{"name": f"claim-{n}", "checks": [c]} if isinstance(c, str) else c for n, c in enumerate(value, start=1)]
 
     @model_validator(mode="after")
     def _something_to_measure(self):
