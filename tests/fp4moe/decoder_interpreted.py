@@ -90,7 +90,7 @@ def run_norm_route() -> None:
 
 
 def run_thin_linear() -> None:
-    for tokens, outputs, inputs in ((1, 70, 320), (3, 70, 320), (32, 40, 96)):
+    for tokens, outputs, inputs in ((1, 10, 2100), (3, 70, 450), (32, 40, 96)):
         x, w = torch.randn(tokens, inputs).bfloat16(), torch.randn(outputs, inputs).bfloat16()
         right = x.float() @ w.float().T
         wide, narrow = torch.full((tokens, outputs), torch.nan), torch.empty(tokens, outputs, dtype=torch.bfloat16)

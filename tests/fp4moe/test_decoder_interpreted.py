@@ -66,9 +66,10 @@ def test_the_first_residual_is_the_embedding(said, how):
 
 @pytest.mark.parametrize("tokens", [1, 3, 32])
 def test_thin_linear_is_the_product(said, tokens):
-    # Exact products, at most 320 summed in another order: sqrt(320) 2^-24 of the norm.
+    # Rows of W longer and shorter than what is loaded ahead (one tile of 2048, three of 128), with a part of a tile at the end.
+    # Exact products, at most 2100 summed in another order: sqrt(2100) 2^-24 of the norm.
     found = said[f"linear-{tokens}"]
-    assert found["error"] <= 2.0**-19 and found["rounded"]
+    assert found["error"] <= 2.0**-18 and found["rounded"]
 
 
 def test_rotation_and_store(said):

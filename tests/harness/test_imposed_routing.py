@@ -5,6 +5,7 @@ import pytest
 
 from fp4moe.runtime import MIXTRAL_8X7B
 from harness import device
+from harness.backends.native_engines import ReadyEngine
 from harness.backends.native_routing import TABLE_TOKENS, impose, imposed_table
 from harness.device import Device
 from harness.errors import ScenarioError
@@ -43,24 +44,30 @@ def test_the_seed_and_the_layer_choose_the_draw():
     assert not np.array_equal(table[:, 0], table[:, 1])
 
 
-class FakeBackend:
-    """Counts what is imposed."""
+class FakeEngine:
+    """Keeps what is imposed on it."""
 
     def __init__(self) -> None:
-        self.imposed, self.tables = None, []
-        self.model = self.engine_in_use = self
-        self.config = MIXTRAL_8X7B
+        self.tables = []
 
     def impose_routing(self, table) -> None:
         self.tables.append(None if table is None else tuple(table.shape))
 
 
 def test_a_table_is_made_once_for_the_repeats_of_a_cell_and_taken_off_after_it():
-    backend, plain = FakeBackend(), WorkloadSpec.model_validate(scenario_data()["workloads"][0])
+    ready, plain = ReadyEngine(FakeEngine()), WorkloadSpec.model_validate(scenario_data()["workloads"][0])
     hot = plain.model_copy(update={"routing": "hot70"})
     for spec in (plain, hot, hot, plain, plain):
-        impose(backend, spec, seed=0)
-    assert backend.tables == [(TABLE_TOKENS, 32, 2), None]
+        impose(ready, MIXTRAL_8X7B, spec, seed=0)
+    assert ready.engine.tables == [(TABLE_TOKENS, 32, 2), None]
+
+
+def test_another_seed_imposes_anew_and_another_engine_has_its_own():
+    hot = WorkloadSpec.model_validate(scenario_data()["workloads"][0] | {"routing": "hot70"})
+    first, second = ReadyEngine(FakeEngine()), ReadyEngine(FakeEngine())
+    for ready, seed in ((first, 0), (second, 0), (first, 1), (second, 0)):
+        impose(ready, MIXTRAL_8X7B, hot, seed=seed)
+    assert (len(first.engine.tables), len(second.engine.tables)) == (2, 1)
 
 
 def dropped_reasons(source: ModelSource, on: Device, memory_bytes=None, routing: str | None = "hot70", **facts) -> set[str]:

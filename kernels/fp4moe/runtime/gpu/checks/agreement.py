@@ -26,7 +26,10 @@ from fp4moe.runtime.model import MixtralModel
 from fp4moe.runtime.recorder import RoutingRecorder
 
 NEW_TOKENS = 40
-LEAST_ROUTING_AGREEMENT = 0.99
+# FP8 activations that fall on two sides of a rounding differ by 2^-4, a BF16 operand by 2^-8: more near-ties turn.
+LEAST_ROUTING_AGREEMENT = {"bf16": 0.99, "fp8": 0.97}
+# A request parts with the plain engine at its first near-tie; half of them meet none in 40 tokens, with FP8 few.
+LEAST_ALIKE = {"bf16": 1 / 3, "fp8": 1 / 12}
 MOST_PERPLEXITY_SHARE = 1e-3
 _BATCH = 8  # windows scored at once: 4096 tokens of 512
 
@@ -43,11 +46,11 @@ def check_tokens(
     is_complete = all(len(found.tokens.get(r.request_id, ())) == r.max_new_tokens for r in requests)
     differs = {r.request_id: first_difference(plain.tokens[r.request_id], found.tokens[r.request_id]) for r in requests}
     num_alike = sum(place is None for place in differs.values())
+    least = int(len(requests) * LEAST_ALIKE[model.precision.activations])
     yield {
         "check": "tokens", "options": options, "requests": len(requests), "new_tokens": new_tokens, "alike": num_alike,
         "first_differences": {name: place for name, place in differs.items() if place is not None},
-        # A request parts with the plain engine at the first near-tie; half of them do not meet one in 40 tokens.
-        "passed": is_complete and not found.errors and num_alike >= len(requests) // 3,
+        "passed": is_complete and not found.errors and num_alike >= least,
     }  # fmt: skip
     if is_complete:
         yield check_served(model, prompts, found, recorder) | {"options": options}
@@ -95,10 +98,8 @@ def check_scoring(model: MixtralModel, ids: Sequence[int], *, count: int = 64, l
     yield {"check": "logits under the same experts", "largest": largest, "limit": bound, "passed": largest <= bound}
     ids_NLK = [torch.from_numpy(recorder.arrays()["expert_ids"]).sort(-1).values for recorder in recorders]
     agreement = float((ids_NLK[0] == ids_NLK[1]).float().mean())
-    yield {
-        "check": "experts", "agree": agreement, "limit": LEAST_ROUTING_AGREEMENT,
-        "passed": agreement >= LEAST_ROUTING_AGREEMENT,
-    }  # fmt: skip
+    limit = LEAST_ROUTING_AGREEMENT[model.precision.activations]
+    yield {"check": "experts", "agree": agreement, "limit": limit, "passed": agreement >= limit}
 
 
 def _nll(logits_WTV: Tensor, tokens_WT: Tensor) -> float:

@@ -75,10 +75,9 @@ def measured_bytes(model, engine: GpuEngine, used_before: dict[str, int] | None)
     held = {"weights": sum(weights.values()), "kv_cache": engine.kv_cache_bytes}
     held["workspace"] = allocated - sum(held.values())
     held["allocator_slack"] = reserved - allocated
-    now = used_bytes_by_gpu()
-    if now is None or used_before is None:
+    now, uuid = used_bytes_by_gpu() or {}, str(torch.cuda.get_device_properties(0).uuid).removeprefix("GPU-")
+    if uuid not in now or uuid not in (used_before or {}):
         return held | {"total": reserved}
-    uuid = str(torch.cuda.get_device_properties(0).uuid).removeprefix("GPU-")
     cuda = now[uuid] - used_before[uuid] - torch.cuda.memory_reserved()
     return held | {"cuda": cuda, "total": reserved + cuda}
 
