@@ -48,7 +48,8 @@ def run(tmp_path_factory):
     file = write_scenario(folder, SCENARIO)
     variables = environment(**{PYTHON_VARIABLE: PYTHON})
     done = run_harness("run", file, "--only", "precision=bf16*", "--out", folder / "run", timeout=1500, env=variables)
-    # Two minutes on two quiet cores; the limit is for a busy machine. 3 is a verdict (a busy machine makes the client late); 2, 4 and 5 are failures of what is tested here.
+    # Two minutes on two quiet cores; the limit is for a busy machine, whose verdict may be 3 (the client was late).
+    # 2, 4 and 5 are failures of what is tested here.
     assert done.returncode in (0, 3), done.stderr[-3000:]
     return load_run(folder / "run")
 
