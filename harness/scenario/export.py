@@ -10,7 +10,7 @@ from harness.scenario.schema import Scenario
 def schema_text() -> str:
     """The schema as it stands in scenarios/schema.json; a test compares the file with this."""
     schema = Scenario.model_json_schema()
-    for name, form in (("models", "name"), ("precisions", "weights")):
+    for name, form in (("models", "name"), ("precisions", "weights"), ("backends", "kind")):
         items = schema["properties"][name]["items"]
         schema["properties"][name]["items"] = {
             "anyOf": [items, {"type": "string", "description": f"short for {{{form}: ...}}"}]

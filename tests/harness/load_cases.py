@@ -1,7 +1,10 @@
 """Short loads against the bundled mock, for tests of the client and of the figures."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from harness.client import ClientOptions, Endpoint, LoadResult, PlannedRequest, RequestOutcome, run_load
 from harness.mock import MockOptions, serve_mock
@@ -9,6 +12,13 @@ from harness.mock import MockOptions, serve_mock
 PROMPT = (1, 2, 3, 4)
 DEAD_URL = "http://127.0.0.1:1"
 """Port 1 is privileged and unused: connecting is refused at once."""
+
+
+def needs_a_processor() -> None:
+    """Skip a test of times where so much runs that a process waits its turn: that would measure the others."""
+    load, limit = os.getloadavg()[0], 4 * os.cpu_count()
+    if load > limit:
+        pytest.skip(f"load average {load:.0f} on {os.cpu_count()} processors, more than {limit}: no time here means anything")
 
 
 def planned(count: int, *, tokens: int = 8, rate_per_s: float | None = None) -> list[PlannedRequest]:

@@ -33,8 +33,8 @@ SPEED = [f"{name}_throughput" for name in ("prefill", "decode", "output", "total
 CHANGE = ["perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct"]
 QUALITY = ["perplexity", "bits_per_byte", "mean_nll_nats", "num_scored_tokens", "mean_kl_nats", "top1_agreement_pct"]
 # What a served load would have as well, from the steady window and the schedule.
-SERVING = [name for name in METRICS if name.startswith("steady_")] + ["offered_rate"]
-GOODPUT = ["slo_attainment_pct", "request_goodput", "output_goodput"]
+SERVING = [name for name in METRICS if name.startswith("steady_")] + ["offered_rate", "p90_queue_ms", "failed_pct"]
+GOODPUT = ["slo_attainment_pct", "request_goodput"]
 REQUEST_METRICS = {
     *LATENCIES, *MEMORY, *SPEED, *SERVING, *GOODPUT, "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes",
 }  # fmt: skip

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from harness.cli.selfcheck import selfcheck as command
 from harness.client import selfcheck
+from load_cases import needs_a_processor
 
 SMALL = selfcheck.Sizes(streams=4, rounds=3, ttft_ms=10.0, itl_ms=2.0, capacity_streams=8, capacity_requests=200)
 GOOD = selfcheck.CheckRow("x", 1.0, "ms", 3, "<= 5", True, "a thing")
@@ -40,6 +41,7 @@ def test_json(monkeypatch):
 
 @pytest.mark.slow
 def test_the_whole_check():
+    needs_a_processor()
     rows = {row.name: row for row in selfcheck.selfcheck(selfcheck.Sizes(), lambda text: None)}
     for name in ("TTFT error, mean", "TTFT error, p99", "stall, longest TTFT", "stall, hit requests"):
         assert rows[name].passed, rows[name]

@@ -18,7 +18,7 @@ from scenario_files import write_scenario
 PYTHON = os.environ.get(PYTHON_VARIABLE) or str(ROOT / LOCAL_ENVIRONMENT)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(580),
+    pytest.mark.timeout(1600),
     pytest.mark.skipif(not Path(PYTHON).exists(), reason=f"no vLLM here: neither {PYTHON_VARIABLE} nor {LOCAL_ENVIRONMENT}"),
 ]
 SCENARIO = {
@@ -38,7 +38,7 @@ SCENARIO = {
     ],
     "quality": {"window_tokens": 256, "max_tokens": 8192, "kl_tokens": 512},
     "repeats": 1,
-    "limits": {"load_timeout_s": 240, "cell_timeout_s": 240},
+    "limits": {"load_timeout_s": 600, "cell_timeout_s": 600},
 }
 
 
@@ -47,8 +47,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vllm")
     file = write_scenario(folder, SCENARIO)
     variables = environment(**{PYTHON_VARIABLE: PYTHON})
-    done = run_harness("run", file, "--only", "precision=bf16*", "--out", folder / "run", timeout=560, env=variables)
-    # 3 is a verdict (a busy machine makes the client late); 2, 4 and 5 are failures of what is tested here.
+    done = run_harness("run", file, "--only", "precision=bf16*", "--out", folder / "run", timeout=1500, env=variables)
+    # Two minutes on two quiet cores; the limit is for a busy machine, whose verdict may be 3 (the client was late).
+    # 2, 4 and 5 are failures of what is tested here.
     assert done.returncode in (0, 3), done.stderr[-3000:]
     return load_run(folder / "run")
 
