@@ -70,5 +70,7 @@ def _report(run, *, as_json: bool) -> int:
         print_table(lambda record=record: render.rich_table(record))
         for line in render.lines(block):
             click.echo(f"  {line}")
+        for reason in record["verdict"]["reasons"]:
+            click.echo(f"  {record['verdict']['state']}: {reason['message']}")
     click.echo(f"\nreport   {paths.html}\ntable    {page}\nrecords  {run.folder / 'records.jsonl'}")
     return code

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from harness.profile.attach import attach
-from harness.profile.spans import Kernel, Span, Trace
+from harness.profile.spans import Kernel, Span, Trace, launches_of
 from harness.profile.tree import Node, below, nest
 
 PHASE = "decode step"
@@ -20,7 +20,7 @@ EAGER_NOTE = "GPU time of prefill is of eager launches"
 def replayed_in_ranges(eager: Trace, replays: Trace, phase: str = PHASE) -> tuple[Trace | None, str]:
     """(trace, "") or (None, why the kernels do not match)."""
     steps = [(node, kernels) for node, kernels in _steps(eager, phase) if kernels]
-    whole, played = _whole_steps(replays, phase), _by_launch(replays)
+    whole, played = _whole_steps(replays, phase), _by_launch(replays, phase)
     if not steps or not played:
         return None, "no eager step with kernels, or no graph replay in the trace"
     for step, expected in steps:
@@ -50,11 +50,10 @@ def _joined(eager: Trace, replays: Trace, step: Node, expected: list[Kernel], *,
     spans = tuple(span for span in eager.spans if not _in_any(others, span.start_ns))
     outside = [k for k in eager.kernels or () if k.launch_ns is not None and not _in_any([*others, step.span], k.launch_ns)]
     kernels = tuple(in_order([*outside, *around, *moved]))
-    launches = len({kernel.launch_ns for kernel in kernels})
     note = (
         f"GPU times of {len(fitting)} graph replays, ranges of an eager step with the same {len(moved)} kernels; {EAGER_NOTE}"
     )
-    return Trace(f"{replays.source} (graph replays)", spans, kernels, launches, notes=(note,))
+    return Trace(f"{replays.source} (graph replays)", spans, kernels, len(launches_of(kernels)), notes=(note,))
 
 
 def _moved(kernels: list[Kernel], by_ns: int) -> list[Kernel]:
@@ -80,12 +79,13 @@ def _whole_steps(trace: Trace, phase: str) -> list[list[Kernel]]:
     return [kernels for kernels in found if any(kernel.graph_launch is not None for kernel in kernels)]
 
 
-def _by_launch(trace: Trace) -> list[list[Kernel]]:
-    """The replays with the most kernels: those of whole decode steps."""
+def _by_launch(trace: Trace, phase: str) -> list[list[Kernel]]:
+    """The replays with the most kernels, without what ran around them; prompts may be graphs too and are left out."""
     groups: dict[int, list[Kernel]] = defaultdict(list)
-    for kernel in trace.kernels or ():
-        if kernel.graph_launch is not None:
-            groups[kernel.graph_launch].append(kernel)
+    for _, kernels in _steps(trace, phase):
+        for kernel in kernels:
+            if kernel.graph_launch is not None:
+                groups[kernel.graph_launch].append(kernel)
     longest = max(map(len, groups.values()), default=0)
     return [in_order(group) for group in groups.values() if len(group) == longest]
 

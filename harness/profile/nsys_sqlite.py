@@ -111,4 +111,4 @@ def _kernels(export: Export, calls: list[tuple[int, int, str]]) -> Iterator[Kern
             start, call = launched.get(row["correlationId"], (None, ""))
             name = export.strings.get(row["shortName"]) or export.strings.get(row["demangledName"]) or table.rsplit("_", 1)[1]
             graph = row["correlationId"] if "GraphLaunch" in call or row["graphNodeId"] else None
-            yield Kernel(name, row["start"], row["end"], start, row["streamId"] or 0, graph)
+            yield Kernel(name, row["start"], row["end"], start, row["streamId"] or 0, graph, is_copy=table != ACTIVITIES[0])

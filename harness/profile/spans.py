@@ -4,6 +4,7 @@ In: nothing. Out: the data classes. Times are nanoseconds on the source's own cl
 sources. A source that did not look for kernels has `kernels` None and says why in `no_kernels`; it is never an empty list.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MIN_KERNEL_SHARE = 0.98
@@ -36,6 +37,8 @@ class Kernel:
     stream: int = 0
     graph_launch: int | None = None
     """Which launch of a CUDA graph it came from; None for a kernel launched by itself."""
+    is_copy: bool = False
+    """A copy or a fill: GPU time like any other, but no proof that kernels were seen."""
 
     @property
     def duration_ns(self) -> int:
@@ -61,10 +64,15 @@ class Trace:
             return self.no_kernels
         if self.num_launches == 0:
             return f"{self.source}: no kernel was launched in the trace"
-        seen = len({kernel.launch_ns for kernel in self.kernels if kernel.launch_ns is not None})
+        seen = len(launches_of(self.kernels))
         if seen >= MIN_KERNEL_SHARE * self.num_launches:
             return None
         return (
             f"{self.source}: kernel rows are missing: {seen} of {self.num_launches} launches have theirs. Its CUPTI is older "
             "than the driver, most often; take a newer nsys, or the kernels from the torch profiler"
         )
+
+
+def launches_of(kernels: Iterable[Kernel]) -> set[int]:
+    """When kernels were launched, a graph's once; copies left out."""
+    return {kernel.launch_ns for kernel in kernels if kernel.launch_ns is not None and not kernel.is_copy}

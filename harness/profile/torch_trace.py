@@ -58,4 +58,5 @@ def _kernels(events: list[dict], calls: dict[int, dict]) -> Iterator[Kernel]:
         start = _ns(event["ts"])
         graph = correlation if call is not None and "GraphLaunch" in call["name"] else None
         launch = None if call is None else _ns(call["ts"])
-        yield Kernel(event["name"], start, start + _ns(event["dur"]), launch, arguments.get("stream", 0), graph)
+        end, stream = start + _ns(event["dur"]), arguments.get("stream", 0)
+        yield Kernel(event["name"], start, end, launch, stream, graph, is_copy=event["cat"] != GPU_WORK[0])

@@ -8,10 +8,13 @@ so the self times of a span and of everything in it add up to its duration.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import ProfileError
 from harness.profile.spans import Span
+
+ROUNDING_NS = 100
+"""By how much an inner range may seem to outlast the one around it: clocks converted from ticks are rounded."""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,8 @@ def nest(spans: Iterable[Span]) -> list[Node]:
         while stack and stack[-1].span.end_ns <= span.start_ns and stack[-1].span.end_ns < span.end_ns:
             stack.pop()
         parent = stack[-1] if stack else None
+        if parent is not None and parent.span.end_ns < span.end_ns <= parent.span.end_ns + ROUNDING_NS:
+            span = replace(span, end_ns=parent.span.end_ns)
         if parent is not None and span.end_ns > parent.span.end_ns:
             raise ProfileError(
                 f"ranges {parent.span.name!r} and {span.name!r} overlap in part: they did not come from push and pop on one "

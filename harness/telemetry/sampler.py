@@ -57,11 +57,11 @@ class Sampler:
     def _run(self) -> None:
         due_s = time.perf_counter()
         try:
-            while True:
+            is_over = False
+            while not is_over:
+                is_over = self._stop.is_set()  # asked before: one reading begins after the end, which then lies between two
                 for reader in self._readers:
                     self.telemetry.samples += reader.read()
-                if self._stop.is_set():  # one reading after the end, so that the last moment lies between two
-                    break
                 due_s = max(due_s + self._interval_s, time.perf_counter())
                 self._stop.wait(max(0.0, due_s - time.perf_counter()))
             self.telemetry.facts = [fact for reader in self._readers for fact in reader.facts()]

@@ -94,7 +94,17 @@ def test_overlapping_kernels_leave_no_negative_gap():
 
 def test_spans_that_cross_are_refused():
     with pytest.raises(ProfileError, match="overlap in part"):
-        nest([Span("a", 0, 100), Span("b", 50, 150)])
+        nest([Span("a", 0, 1000), Span("b", 500, 1500)])
+
+
+def test_a_rounding_error_at_the_end_is_no_crossing():
+    outer, inner = nest([Span("a", 0, 100), Span("b", 50, 101)])
+    assert inner.path == ("a", "b") and (outer.self_ns, inner.self_ns) == (50, 50)
+
+
+def test_copies_do_not_stand_for_kernels():
+    copies = [Kernel("Memcpy", 10 * i, 10 * i + 5, i, is_copy=True) for i in range(60)]
+    assert "0 of 60 launches" in trace(step(), copies, 60).missing_kernels
 
 
 def test_threads_do_not_disturb_each_other():

@@ -15,6 +15,7 @@ import pytest
 import harness
 from commands import run_harness
 from harness.metrics import METRICS
+from harness.metrics_telemetry import TELEMETRY
 from running import FINISHED
 from scenario_files import scenario_data, write_scenario
 from tiny_checkpoint import write_tiny
@@ -45,6 +46,10 @@ RECORD_KEYS = {
     "engine", "load", "sweep",
 }  # fmt: skip
 LAYER_KEYS = {"layer", "histogram", "max_over_mean", "cv", "gini", "entropy_bits", "active_per_step", "top2_share"}
+
+REQUEST_METRICS |= {row[0] for row in TELEMETRY}
+HELDOUT_METRICS |= {"reserved_bytes", "allocator_slack_bytes", "graph_pool_bytes"}
+RECORD_KEYS |= {"predicted_memory_bytes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,15 @@ def test_each_metric_is_there_with_unit_and_count_and_null_has_a_reason(run):
                 assert metric["unit"] == METRICS[name].unit
                 assert (metric["value"] is None) == bool(metric["reason"]), name
                 assert metric["value"] is None or (metric["n"] >= 1 and np.isfinite(metric["value"])), name
+
+
+def test_telemetry_covers_the_requests(run):
+    """The same clock: readings lie before, among and after the steps."""
+    for record in run.of_kind("requests"):
+        times = run.table(record, "telemetry")["time_ns"].to_pylist()
+        steps = run.table(record, "steps")
+        assert times[0] < steps["start_ns"][0].as_py() and steps["end_ns"][-1].as_py() < times[-1]
+        assert max(rss or 0 for rss in run.table(record, "telemetry")["rss_bytes"].to_pylist()) > 50_000_000
 
 
 def test_speed_follows_from_the_samples(run):

@@ -123,6 +123,22 @@ def test_thread_reads_at_its_rate_and_stores_what_it_saw(tmp_path):
     assert sorted(store.read(tmp_path / "t.parquet").samples, key=str) == sorted(telemetry.samples, key=str)
 
 
+def test_the_last_reading_begins_after_the_end():
+    class Slow:
+        def read(self):
+            began_ns = time.perf_counter_ns()
+            time.sleep(0.05)
+            return [Sample(began_ns, "cpu")]
+
+        def facts(self):
+            return []
+
+    with Sampler([Slow()], 100.0) as sampler:
+        time.sleep(0.02)  # the first reading is under way
+        end_ns = time.perf_counter_ns()
+    assert sampler.telemetry.samples[-1].time_ns >= end_ns
+
+
 def test_a_reader_that_fails_ends_the_telemetry_and_not_the_measurement():
     class Broken:
         def read(self):
