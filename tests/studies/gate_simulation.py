@@ -50,9 +50,9 @@ def write(result: dict, real: Path, out: Path) -> None:
     """Join the simulation with the real runs, as today's gate judges them."""
     from gate_page import page
 
-    aa, ab = read(real, "aa"), read(real, "ab")
+    aa = read(real, "aa")
     result |= {
-        "real": {"aa": [replayed(run) for run in aa], "ab": [replayed(run) for run in ab]},
+        "real": {kind: [replayed(run) for run in read(real, kind)] for kind in ("aa", "ab", "ab_early")},
         "variation": variation(aa),
         "stored_baseline": stored_baseline(aa),
     }
