@@ -16,11 +16,11 @@ The minimum effect is a factor, so its two limits are m and 1 / m.
 from dataclasses import dataclass, replace
 from statistics import median
 
-from harness.compare.rules import Primary, Rules
+from harness.compare.rules import START_FACTOR, Primary, Rules
 from harness.compare.values import Values
 from harness.metrics import METRICS
 from harness.stats.bootstrap import RatioInterval, bootstrap_ratio
-from harness.stats.pairs import paired_ratio
+from harness.stats.pairs import p_of_interval, paired_ratio, widened
 from harness.stats.significance import Significance, holm, mann_whitney, signed_rank
 
 SEED = 0
@@ -100,11 +100,18 @@ def _draft(primary: Primary, a: Values, b: Values, rules: Rules, pairing: str) -
     if reason:
         return _judgement(primary, metric.direction, a, b, empty, Significance(None, "none"), pairing, reason, fault)
     if pairing == "repeats":
-        interval = paired_ratio(x, y, confidence=rules.confidence, seed=SEED, num_resamples=rules.num_resamples)
-        test = signed_rank(x, y)
+        interval, test = _over_pairs(x, y, rules)
     else:
         interval, test = bootstrap_ratio(x, y, confidence=rules.confidence, seed=SEED), mann_whitney(x, y)
     return _judgement(primary, metric.direction, a, b, interval, test, pairing, "", "")
+
+
+def _over_pairs(x: list[float], y: list[float], rules: Rules) -> tuple[RatioInterval, Significance]:
+    """Interval and p of interleaved repeats; both the signed-rank test and the widened interval must be convinced."""
+    plain = paired_ratio(x, y, confidence=rules.confidence, seed=SEED, num_resamples=rules.num_resamples)
+    interval, test = widened(plain, START_FACTOR), signed_rank(x, y)
+    known = [p for p in (test.p, p_of_interval(interval)) if p is not None]
+    return interval, test._replace(p=max(known, default=None))
 
 
 def _in_pairs(a: Values, b: Values) -> tuple[list[float], list[float]]:

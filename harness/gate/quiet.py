@@ -4,7 +4,7 @@ In: a judgement over runs that were not interleaved, and both sides' repeats. Ou
 
 Two runs taken at different times see different load, clocks and temperature, and no test over the repeats of each can see
 that: on a shared machine two equal runs an hour apart differ "significantly". What the repeats do show is how much the
-machine varies. Where they spread by more than the minimum effect, only a difference several times that spread counts.
+machine varies. Where they spread by more than the minimum effect, no timed verdict stands.
 """
 
 from dataclasses import replace
@@ -13,7 +13,6 @@ from statistics import median, quantiles
 from harness.compare.judge import Judgement
 from harness.compare.values import Values
 
-MULTIPLE = 3.0
 MIN_FOR_QUARTILES = 4
 
 
@@ -23,9 +22,6 @@ def quiet_enough(judgement: Judgement, a: Values, b: Values) -> Judgement:
         return judgement
     spread = max(relative_spread(a.numbers), relative_spread(b.numbers))
     if spread <= judgement.min_effect_pct / 100:
-        return judgement
-    factor = max(judgement.slowdown, 1 / judgement.slowdown)
-    if judgement.verdict != "same" and factor > (1 + judgement.min_effect_pct / 100) * (1 + MULTIPLE * spread):
         return judgement
     reason = (
         f"repeats spread by {100 * spread:.1f} % (quartile distance), more than the {judgement.min_effect_pct:g} % looked for: "

@@ -14,11 +14,12 @@ interval by simulation, Student-t noise with 3 degrees of freedom: 0.93 at 5 pai
 No interval below 5 pairs.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, stdtr, stdtrit
 
 from harness.stats.bootstrap import MIN_REPEATS, RatioInterval
 from harness.stats.errors import StatsError
@@ -51,6 +52,26 @@ def paired_ratio(
             tail = expanded_tail(confidence, x.size)
             low, high = np.exp(np.quantile(found, [tail, 1 - tail])).tolist()
     return RatioInterval(ratio, low, high, confidence, x.size, y.size, num_resamples, reason, METHOD)
+
+
+def widened(interval: RatioInterval, factor: float) -> RatioInterval:
+    """The same interval `factor` times as wide, in logarithms, around its ratio; unchanged where there is none."""
+    if interval.low is None:
+        return interval
+    ends = [interval.ratio * (end / interval.ratio) ** factor for end in (interval.low, interval.high)]
+    return replace(interval, low=ends[0], high=ends[1])
+
+
+def p_of_interval(interval: RatioInterval) -> float | None:
+    """Two-sided p of "the ratio is 1" that an interval stands for: Student's t, standard error from its half width."""
+    if interval.low is None:
+        return None
+    degrees = interval.num_a - 1
+    reach = (np.log(interval.high) - np.log(interval.low)) / 2
+    if reach == 0:
+        return 1.0 if interval.ratio == 1 else 0.0
+    t = abs(np.log(interval.ratio)) / (reach / stdtrit(degrees, (1 + interval.confidence) / 2))
+    return float(2 * stdtr(degrees, -t))
 
 
 def expanded_tail(confidence: float, size: int) -> float:

@@ -58,8 +58,6 @@ def test_shift_of_an_unsteady_machine_is_not_taken_for_a_regression(tmp_path):
     result = result_of(tmp_path, records(timed(shape=wide)), records(timed(1.2, shape=wide)))
     assert state_of(result, "median_itl_ms") == "inconclusive"
     assert "--ab" in next(o.detail for o in result.outcomes if o.metric == "median_itl_ms")
-    far = result_of(tmp_path, records(timed(shape=wide)), records(timed(2.0, shape=wide)))
-    assert state_of(far, "median_itl_ms") == "regression"
 
 
 def without(values, metric):
