@@ -26,7 +26,10 @@ def steady_metrics(requests: Callable[[], Iterable[RequestTimes]], window: Windo
             samples.add(times)
     seconds = (end - start) / NS
     counts = dict(zip(RATES, (num_tokens, num_ended), strict=True))
-    rates = {name: measured(name, count / seconds, window.num_requests) for name, count in counts.items()}
+    if seconds <= 0:  # requests that are due together: a burst has latencies and no rate of its own
+        rates = {name: missing(name, "every request was due at the same moment") for name in RATES}
+    else:
+        rates = {name: measured(name, count / seconds, window.num_requests) for name, count in counts.items()}
     return rates | family_metrics(samples.values, prefix="steady_")
 
 

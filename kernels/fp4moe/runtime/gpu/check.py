@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m fp4moe.runtime.gpu.check", description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=PARTS, action="append", help="run this part; may be given again (default: all)")
     wanted = parser.parse_args(arguments).only or PARTS
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # read at the first allocation, as in workers
     if not torch.cuda.is_available():
         sys.exit("gpu check: needs a CUDA GPU and none was found; the tests run the same engine in Triton's interpreter")
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -99,6 +99,7 @@ class GpuEngine:
         self._recorder, self._num_steps = recorder, 0
         self.request_numbers = {}
 
+    @torch.inference_mode()
     def impose_routing(self, imposed_RLK: Tensor | None) -> None:
         """Send every token to the experts of the next row [L, K] of a table, whatever its router says; None ends it.
 
@@ -152,8 +153,12 @@ class GpuEngine:
         return self._read(self._under_way.popleft())
 
     def _launch(self, step) -> Launched:
+        is_prompt = isinstance(step, PromptStep)
+        tokens = step.num_tokens if is_prompt else len(step.runs)
+        number = self._num_steps + len(self._under_way)
         try:
-            return self._launcher.launch(step)
+            with ranges.range("prefill" if is_prompt else "decode step", step=number, tokens=tokens):
+                return self._launcher.launch(step)
         except torch.OutOfMemoryError as error:
             for run in step.runs:
                 self._live.pop(run.request.request_id, None)
@@ -168,7 +173,8 @@ class GpuEngine:
             ) from error
 
     def _read(self, launched: Launched) -> StepResult:
-        arrays = launched.readback.wait()
+        with ranges.range("wait for the device"):
+            arrays = launched.readback.wait()
         end_ns = time.perf_counter_ns()
         start_ns = max(launched.launch_ns, self._last_end_ns)
         self._last_end_ns = end_ns

@@ -15,7 +15,9 @@ from fp4moe.runtime.gpu.cache import nbytes_of
 from fp4moe.runtime.memory import predict_memory_bytes
 
 # Measured on H100 with torch 2.11 and CUDA 13 (docs/runtime.md): context, cuBLAS, compiled kernels, graphs' own memory.
-CUDA_BYTES = 650_000_000
+CUDA_BYTES = 820_000_000
+# What the allocator reserves over what lives at once, pools of graphs included: 1.12 GB for .57 on an H100.
+WORKSPACE_RESERVED = 1.96
 # A hidden value: residual, normed, attention's output, the experts' output of the last layer and of this one.
 _RESIDUAL_BYTES = 4 + 2 + 2 + 4 + 4
 
@@ -34,11 +36,14 @@ def predict_gpu_bytes(
 def _workspace_bytes(config: MixtralConfig, precision: Precision, layout: str, tokens: int, prompts: int) -> int:
     hidden, intermediate, slots = config.hidden_size, config.intermediate_size, tokens * config.top_k
     logits = prompts * config.vocab_size * 4
-    return max(tokens * hidden * _RESIDUAL_BYTES + _experts_bytes(layout, precision, slots, hidden, intermediate), logits)
+    held = max(tokens * hidden * _RESIDUAL_BYTES + _experts_bytes(layout, precision, slots, hidden, intermediate), logits)
+    return round(held * WORKSPACE_RESERVED)
 
 
 def _experts_bytes(layout: str, precision: Precision, slots: int, hidden: int, intermediate: int) -> int:
     """x and h of a layer's slots; with stored rows also a float32 row of the output a slot, to be summed up."""
+    if layout == "e4m3":  # x in codes; h in BF16, then in codes
+        return slots * (hidden + 3 * intermediate)
     if layout != "rows":
         return slots * 2 * (hidden + intermediate)
     h_bytes = 5 if precision.activations == "fp8" else 2  # float32 before it is rounded, and the codes

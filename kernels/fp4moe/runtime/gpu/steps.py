@@ -80,7 +80,8 @@ class Launcher:
         """Put a step on the device."""
         launch_ns = time.perf_counter_ns()
         runs, results = self._prompts(step) if isinstance(step, PromptStep) else self._decode(step)
-        return Launched(step, runs, Readback(results), launch_ns)
+        with ranges.range("readback"):
+            return Launched(step, runs, Readback(results), launch_ns)
 
     def _prompts(self, step: PromptStep) -> tuple[tuple[Run, ...], dict[str, Tensor]]:
         with ranges.range("prepare", tokens=step.num_tokens):

@@ -121,11 +121,12 @@ def check_many(model: MixtralModel, *, count: int = NUM_REQUESTS, max_slots: int
     _many(engine, model.config.vocab_size, 2 * _ROUND)  # meets every number of lanes that the rounds below have
     is_cuda = model.device.type == "cuda"
     before, host = torch.cuda.memory_allocated() if is_cuda else 0, _resident_bytes()
-    num_ended = _many(engine, model.config.vocab_size, count)
+    num_ended, errors = _many(engine, model.config.vocab_size, count)
     after = torch.cuda.memory_allocated() if is_cuda else 0
     grown = _resident_bytes() - host
     return {
-        "check": f"{count} requests", "ended": num_ended, "device_bytes": [before, after], "host_growth_bytes": grown,
+        "check": f"{count} requests", "ended": num_ended, "num_errors": len(errors), "first_error": errors[:1],
+        "device_bytes": [before, after], "host_growth_bytes": grown,
         "limit": MOST_HOST_GROWTH_BYTES,
         "passed": num_ended == count - count // 100 and before == after and grown <= MOST_HOST_GROWTH_BYTES,
     }  # fmt: skip
@@ -136,10 +137,16 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def _many(engine: GpuEngine, vocabulary: int, count: int) -> int:
-    """Requests that ended; every hundredth is cancelled before it has run."""
+def _many(engine: GpuEngine, vocabulary: int, count: int) -> tuple[int, list[str]]:
+    """(requests that ended, errors that steps raised); every hundredth is cancelled before it has run."""
     engine.record_into(None)
-    num_ended = 0
+    num_ended, errors = 0, []
+
+    def drain() -> int:
+        served = serve(engine, [])
+        errors.extend(map(str, served.errors))
+        return sum(len(step.finished) for step in served.steps)
+
     for i in range(count):
         prompt = [(i * 7 + j) % vocabulary for j in range(1 + i % 9)]
         sampling = Sampling(temperature=0.7, seed=i) if i % 5 == 0 else Sampling()
@@ -147,8 +154,8 @@ def _many(engine: GpuEngine, vocabulary: int, count: int) -> int:
         if i % 100 == 99:
             engine.cancel(f"{i}")
         if i % _ROUND == _ROUND - 1:
-            num_ended += sum(len(step.finished) for step in serve(engine, []).steps)
-    return num_ended + sum(len(step.finished) for step in serve(engine, []).steps)
+            num_ended += drain()
+    return num_ended + drain(), errors
 
 
 def check_out_of_memory(model: MixtralModel, ids: Sequence[int]) -> Iterator[dict]:
