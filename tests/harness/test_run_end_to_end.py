@@ -32,7 +32,9 @@ MEMORY = [
 SPEED = [f"{name}_throughput" for name in ("prefill", "decode", "output", "total_token", "request")]
 CHANGE = ["perplexity_change_pct", "perplexity_change_low_pct", "perplexity_change_high_pct"]
 QUALITY = ["perplexity", "bits_per_byte", "mean_nll_nats", "num_scored_tokens", "mean_kl_nats", "top1_agreement_pct"]
-REQUEST_METRICS = {*LATENCIES, *MEMORY, *SPEED, "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes"}
+REQUEST_METRICS = {*LATENCIES, *MEMORY, *SPEED, "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes"} | {
+    "median_step_cpu_ms"
+}
 HELDOUT_METRICS = {*QUALITY, *CHANGE, *MEMORY, "process_peak_rss_bytes"}
 RECORD_KEYS = {
     "schema_version", "cell_id", "model", "backend", "precision", "workload", "target", "repeat", "status", "error",
