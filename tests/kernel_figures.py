@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-FOLDER = Path("results/baselines/kernels/h200-mixtral")
+FOLDER = Path("results/baselines/kernels/h100-mixtral")
 OURS = ("cuda-fragments-decode", "cuda-fragments-grouped")
 README_TOKENS = (1, 4, 16, 64, 256, 1024, 4096)
 COLUMNS = (
@@ -14,6 +14,8 @@ COLUMNS = (
     ("triton_kernels MXFP4", "mxfp4", ("triton-kernels",)),
     ("humming MXFP4", "mxfp4", ("humming",)),
     ("vLLM BF16", "bf16", ("vllm-bf16",)),
+    ("**NVFP4 x FP8, ours**", "nvfp4", ("cuda-e4m3",)),
+    ("**FP8 x FP8, ours**", "fp8", ("cuda-fp8",)),
     ("vLLM FP8", "fp8", ("vllm-fp8",)),
 )
 HEAD = "| tokens | " + " | ".join(name for name, _, _ in COLUMNS) + " |"

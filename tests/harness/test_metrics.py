@@ -140,6 +140,6 @@ def test_import_is_light():
 def test_exact_metrics_are_those_that_repeat():
     from harness.metrics import is_exact, primary_problem
 
-    assert {name for name in METRICS if is_exact(name)} == {*QUALITY, *CHANGE, *MEMORY} - {"process_peak_rss_bytes"}
+    assert {name for name in METRICS if is_exact(name)} == {*QUALITY, *CHANGE, *MEMORY, *AGREEMENT} - {"process_peak_rss_bytes"}
     assert all(primary_problem(name) is None for name in (*THROUGHPUT, "request_throughput", *LATENCY, *CPU))
     assert all(primary_problem(name) for name in (*QUALITY, *CHANGE, "weight_bytes", "nonsense"))

@@ -38,6 +38,7 @@ SERVING = [name for name in METRICS if name.startswith("steady_")] + ["offered_r
 GOODPUT = ["slo_attainment_pct", "request_goodput"]
 REQUEST_METRICS = {
     *LATENCIES, *MEMORY, *SPEED, *SERVING, *GOODPUT, "kv_cache_bytes", "activation_peak_bytes", "process_peak_rss_bytes",
+    "median_step_cpu_ms",
 }  # fmt: skip
 HELDOUT_METRICS = {*QUALITY, *CHANGE, *MEMORY, "process_peak_rss_bytes"}
 RECORD_KEYS = {

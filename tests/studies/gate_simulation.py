@@ -29,6 +29,8 @@ RULES = Rules(
     GATE_ALPHA,
     num_resamples=NUM_RESAMPLES,
 )
+REAL_RULES = Rules(RULES.primary, GATE_ALPHA)
+"""With all of the gate's resamples, for runs that were really taken."""
 SLOWDOWNS = (0.0, 0.05, 0.10)
 
 
@@ -114,7 +116,7 @@ def replay(run: dict):
     sides = [np.array([run[side][item.metric] for item in RULES.primary]) for side in ("baseline", "candidate")]
     count = min(side.shape[1] for side in sides)
     for look in [look for look in LOOKS if look < count] + [count]:
-        judged = judge(*(side[:, :look] for side in sides), pairing="repeats")
+        judged = judge(*(side[:, :look] for side in sides), pairing="repeats", rules=REAL_RULES)
         if is_settled(judged):
             break
     return judged, look
@@ -133,9 +135,9 @@ def replayed(run: dict) -> dict:
     }
 
 
-def judge(a: np.ndarray, b: np.ndarray, *, pairing: str):
+def judge(a: np.ndarray, b: np.ndarray, *, pairing: str, rules: Rules = RULES):
     sides = [(item, as_values(a[row], item), as_values(b[row], item)) for row, item in enumerate(RULES.primary)]
-    judged = judge_all(sides, RULES, pairing=pairing)
+    judged = judge_all(sides, rules, pairing=pairing)
     if pairing == "repeats":
         return judged
     return [quiet_enough(j, x, y) for j, (_, x, y) in zip(judged, sides, strict=True)]
