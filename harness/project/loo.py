@@ -26,7 +26,7 @@ DECODE_TOKENS = 128
 
 @dataclass(frozen=True, slots=True)
 class LayerError:
-    """One layer predicted on `target` from `source` alone. `counts` is False where the two ran different configurations."""
+    """One layer predicted on `target` from `source` alone. `counts` is False where the two ran different things."""
 
     source: str
     target: str
@@ -77,13 +77,23 @@ def layer_errors(source: str = "H100", target: str = "H200", *, sharpness: float
 def _errors_of(source: Curve, target: Curve, sharpness: float) -> list[LayerError]:
     model, spec = LayerModel(source, gpu_spec(source.gpu), sharpness=sharpness), gpu_spec(target.gpu)
     is_untuned = source.is_untuned or target.is_untuned
+    is_same_code = not _has_changed(source, target)
+
+    def counts(tokens: int) -> bool:
+        return is_same_code and not (is_untuned and tokens > DECODE_TOKENS // 2)
+
     return [
         LayerError(
             source.gpu, target.gpu, source.kernel, source.weights, p.tokens, p.us,
-            model.predict(spec, p.tokens, p.experts_hit).us, not (is_untuned and p.tokens > DECODE_TOKENS // 2),
+            model.predict(spec, p.tokens, p.experts_hit).us, counts(p.tokens),
         )
         for p in target.points
     ]  # fmt: skip
+
+
+def _has_changed(source: Curve, target: Curve) -> bool:
+    """Whether one record is of today's sources of a kernel and the other of older ones: two programs, not one on two GPUs."""
+    return source.is_stale != target.is_stale
 
 
 def decode_errors(source: str = "H100", target: str = "H200") -> list[ModelError]:
@@ -97,6 +107,8 @@ def decode_errors(source: str = "H100", target: str = "H200") -> list[ModelError
     for key in dict.fromkeys(curve.key for curve in all_curves()):
         pair = {curve.gpu: curve for curve in find_curves(key)}
         if not {source, target} <= set(pair) or pair[source].is_untuned or pair[target].is_untuned:
+            continue
+        if _has_changed(pair[source], pair[target]):
             continue
         spec = gpu_spec(target)
         far, near = LayerModel(pair[source], gpu_spec(source)), LayerModel(pair[target], spec)

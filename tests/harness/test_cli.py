@@ -112,9 +112,9 @@ def test_plan_for_another_gpu_as_json():
     assert plan["device"] == {"kind": "RTX 5090", "name": "RTX 5090"}
     planned = {(cell["model"], cell["precision"]["weights"]) for cell in plan["cells"]}
     assert {("pocket-mixtral", "bf16"), ("pocket-mixtral", "nvfp4"), ("mixtral-8x7b", "nvfp4")} <= planned
-    # 46.7 B parameters in BF16 are 93 GB, and the data sheet says 32 GB.
+    # 46.7 B parameters in BF16 are 93.4 GB, the largest prompt step and CUDA itself take 1.5 more; the data sheet says 32 GB.
     reasons = [d["reason"] for d in plan["dropped"] if d["model"] == "mixtral-8x7b" and d["precision"]["weights"] == "bf16"]
-    assert any(reason.startswith("needs 93") for reason in reasons)
+    assert any(reason.startswith("needs 94.9") for reason in reasons)
     assert all(row["memory_bytes"] and row["choices"] for row in plan["facts"])
     experts = [choice for row in plan["facts"] for choice in row["choices"] if choice["op"] == "experts"]
     assert all(choice["crossovers"][-1] == {"max_tokens": None, "name": choice["chosen"]} for choice in experts)
