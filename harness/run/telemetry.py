@@ -5,6 +5,7 @@ requests: from the first submission to the last token, as the request samples te
 (quality) keeps its samples and gets no metric.
 """
 
+from itertools import chain, count
 from pathlib import Path
 
 from harness.collect.values import measured, missing
@@ -33,7 +34,7 @@ def add_telemetry(
     if not result.get("samples"):
         return
     writer = RunWriter(Path(folder))
-    name = f"samples/{stem}-telemetry.parquet"
+    name = free_name(writer.folder, stem)
     result["samples"]["telemetry"] = writer.store(name, lambda path: store.write(path, telemetry))
     window = window_of(writer.folder, result["samples"])
     if window is None:
@@ -43,6 +44,13 @@ def add_telemetry(
     threads = prepared.scenario.cpu_threads if never_waits else None
     reasons = device_reasons(telemetry, window, on_gpu=prepared.device.is_gpu, threads=threads)
     result["verdict"] = add_reasons(result["verdict"], reasons)
+
+
+def free_name(folder: Path, stem: str) -> str:
+    """Where readings go. A quality that is measured again after a resume must leave those of the first record as they are."""
+    first = f"samples/{stem}-telemetry"
+    names = chain([f"{first}.parquet"], (f"{first}-{number}.parquet" for number in count(2)))
+    return next(name for name in names if not (folder / name).exists())
 
 
 def device_reasons(telemetry: Telemetry, window: Window, *, on_gpu: bool, threads: int | None) -> list[Reason]:

@@ -111,7 +111,8 @@ def test_file_that_may_not_grow_in_the_worker(tmp_path):
 
 def test_report_that_cannot_be_stored_says_how_to_write_it_later(tmp_path):
     scenario_file, folder = scenario(tmp_path, quality=None, repeats=1), tmp_path / "run"
-    done = run_harness("run", scenario_file, "--out", folder, preexec_fn=partial(limit_file_size, 12_000))
+    limit = partial(limit_file_size, 40_000)  # a record and its samples are smaller, a report is larger
+    done = run_harness("run", scenario_file, "--out", folder, preexec_fn=limit)
     assert done.returncode == 5 and "Traceback" not in done.stderr
     assert f"harness report {folder}" in done.stderr.splitlines()[-1]
     assert len(read_run(folder).finished()) == 1
