@@ -52,7 +52,7 @@ def utc_now() -> str:
 
 def git(*arguments: str) -> str | None:
     """A git command's output in the project's folder; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, env={**os.environ, "LC_ALL": "C"})
     except (OSError, subprocess.TimeoutExpired):
