@@ -53,9 +53,9 @@ def test_a_failed_line_and_a_part_that_raises_are_counted_and_the_rest_still_run
 def test_the_reference_under_its_own_experts_is_the_reference_without_regret(model):
     tokens, recorder = torch.arange(3, 15), RoutingRecorder(CONFIG.num_layers)
     right = model.score(tokens.unsqueeze(0), recorder)[0]
-    found = forced.forced(model, tokens, torch.from_numpy(recorder.arrays()["expert_ids"]))
+    found = forced.forced(model, tokens.unsqueeze(0), torch.from_numpy(recorder.arrays()["expert_ids"]))
     # The same products; the router's weights are a softmax over two logits in place of one over four, renormalized.
-    assert torch.allclose(found.logits_TV, right, atol=1e-5) and not found.regret_LT.any()
+    assert torch.allclose(found.logits_NV, right, atol=1e-5) and not found.regret_LN.any()
 
 
 def test_another_expert_is_regretted_by_the_difference_of_its_logit(model):
@@ -64,21 +64,31 @@ def test_another_expert_is_regretted_by_the_difference_of_its_logit(model):
     ids_TLK = torch.from_numpy(recorder.arrays()["expert_ids"]).clone()
     taken = set(ids_TLK[4, 0].tolist())
     ids_TLK[4, 0, 1] = min(set(range(4)) - taken)
-    found = forced.forced(model, tokens, ids_TLK)
-    assert found.regret_LT[0, 4] > 0 and not found.regret_LT[0, :4].any()
+    found = forced.forced(model, tokens.unsqueeze(0), ids_TLK)
+    assert found.regret_LN[0, 4] > 0 and not found.regret_LN[0, :4].any()
     # Causal: what came before does not change.
-    assert torch.allclose(found.logits_TV[:4], right[:4], atol=1e-5) and not torch.allclose(found.logits_TV[4:], right[4:])
+    assert torch.allclose(found.logits_NV[:4], right[:4], atol=1e-5) and not torch.allclose(found.logits_NV[4:], right[4:])
 
 
-def test_the_bound_grows_with_layers_and_tokens_and_fp8(model):
+def test_the_bound_is_what_moved_embeddings_do_and_grows_with_the_share(model, monkeypatch):
     # 8 roundings a layer of 2^-9.3: two layers move the stream by sqrt(17) of it.
-    assert forced.moved_share(2, is_fp8=False) == pytest.approx(17**0.5 * 2.0**-9.3)
-    assert forced.moved_share(2, is_fp8=True) > 2 * forced.moved_share(2, is_fp8=False)
-    assert forced.logit_bound(model, 1000) > forced.logit_bound(model, 10) > 0
-    head_VD = model.weights.head_VD
-    larger = replace(model.weights, head_VD=head_VD * 2)
-    twice = type(model)(model.config, model.precision, larger, model.choices)
-    assert forced.logit_bound(twice, 10) == pytest.approx(2 * forced.logit_bound(model, 10))
+    assert forced.moved_share(2) == pytest.approx(17**0.5 * 2.0**-9.3)
+    tokens_BT, recorder = torch.arange(3, 15).view(2, 6), RoutingRecorder(CONFIG.num_layers)
+    model.score(tokens_BT, recorder)
+    ids_NLK = torch.from_numpy(recorder.arrays()["expert_ids"])
+    right = forced.forced(model, tokens_BT, ids_NLK)
+    found = forced.bounds(model, tokens_BT, ids_NLK, right)
+    moved = forced.forced(forced.moved_model(model, forced.moved_share(2)), tokens_BT, ids_NLK)
+    assert found.logit == pytest.approx(2 * float((moved.logits_NV - right.logits_NV).abs().max())) and found.logit > 0
+    assert found.router == pytest.approx(2 * float((moved.router_LNE - right.router_LNE).abs().max())) and found.router > 0
+    monkeypatch.setattr(forced, "ROUNDINGS_A_LAYER", 32)
+    assert forced.bounds(model, tokens_BT, ids_NLK, right).logit > 1.5 * found.logit
+
+
+def test_moved_embeddings_leave_a_tied_head_as_it_is(model):
+    tied = replace(model.weights, head_VD=None)
+    moved = forced.moved_model(type(model)(model.config, model.precision, tied, model.choices), 0.1).weights
+    assert torch.equal(moved.head_VD, tied.embedding_VD) and not torch.equal(moved.embedding_VD, tied.embedding_VD)
 
 
 def test_chosen_gaps():

@@ -46,7 +46,7 @@ def pocket_mixtral() -> Iterator[dict]:
     yield sameness.check_imposed_weights(torch.device("cuda"))
     for precision in PRECISIONS:
         model = load_model(pocket.checkpoint_dir(), precision, device="cuda:0", allow_reference=False)
-        variants = ({}, {"use_graphs": False}, {"step_tokens": 128}) if precision == PRECISIONS[0] else ({},)
+        variants = ({}, {"use_graphs": False}, {"step_tokens": 128}, {"max_slots": 1}) if precision == PRECISIONS[0] else ({},)
         lines = [agreement.check_tokens(model, prompts, **options) for options in variants]
         lines.append(agreement.check_scoring(model, ids))
         if precision == PRECISIONS[0]:

@@ -3,7 +3,8 @@
 In: a body that launches a step on static buffers. Out: the buffers it leaves its results in. Up to EXACT requests every number
 has its own graph, for a lane without a request would hit experts that nobody asked for; beyond, numbers are rounded up to
 multiples of STEP (then nearly every expert is hit anyway). Running the body to warm up changes buffers; the caller says which
-may be changed.
+may be changed. A graph holds addresses, not tensors: what the body refers to is kept with it, or the allocator would hand its
+memory to somebody else and the replay would read what that wrote.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def all_lanes(max_requests: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Captured(Generic[Result]):
+    """`body` is never called again; it keeps alive what the graph reads."""
+
     graph: torch.cuda.CUDAGraph
+    body: Callable[[], Result]
     result: Result
 
 
@@ -45,6 +49,7 @@ class StepGraphs(Generic[Result]):
     def __init__(self) -> None:
         self._captured: dict[Hashable, _Captured[Result]] = {}
         self._pool = torch.cuda.graph_pool_handle()
+        self._side = torch.cuda.Stream()
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._captured
@@ -53,17 +58,24 @@ class StepGraphs(Generic[Result]):
         return len(self._captured)
 
     def capture(self, key: Hashable, body: Callable[[], Result]) -> None:
-        """Run the body once, which compiles and warms up, then capture it."""
+        """Run the body once, which compiles and warms up, then capture it.
+
+        Not by `torch.cuda.graph`: that gives the allocator's free memory back to the driver before each capture, and taking it
+        again costs .3 s a graph where segments are expandable.
+        """
         with ranges.range("graph capture"):
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                body()
-            torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                result = body()
-            self._captured[key] = _Captured(graph, result)
+            self._side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._side):
+                body()
+                self._side.synchronize()
+                graph.capture_begin(pool=self._pool)
+                try:
+                    result = body()
+                finally:
+                    graph.capture_end()
+            torch.cuda.current_stream().wait_stream(self._side)
+            self._captured[key] = _Captured(graph, body, result)
 
     def replay(self, key: Hashable) -> Result:
         """Launch what was captured under `key`."""

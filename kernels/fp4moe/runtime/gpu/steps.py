@@ -54,20 +54,20 @@ class Launcher:
         self._short_prompts = ShortPrompts(passes, self.cache, self.state, self.graphs)
 
     def warm_up(self, step_tokens: int) -> None:
-        """Compile, take the memory of the largest prompt step, capture every number of lanes."""
+        """Compile, capture every number of lanes, then take the memory of the largest prompt step, which the allocator keeps."""
+        self._capture_all()
         tokens = torch.zeros(step_tokens, dtype=torch.int32, device=self.device)
         prompts = PackedPrompts.of(self.passes.config, self.passes.cos_sin, _whole(step_tokens, self.cache.max_context), None)
         normed_TD = self.passes.hidden(tokens, None, step_tokens, prompts, self.passes.recorded(step_tokens))
         rows = min(self.cache.max_slots, step_tokens)
         self.passes.logits(normed_TD[:rows])
-        del normed_TD
-        self._capture_all()
 
     def _capture_all(self) -> None:
         if self.graphs is not None:
             for lanes in all_lanes(self.cache.max_slots):
                 self._capture((lanes, False))
             self._short_prompts.capture_all()
+            torch.cuda.empty_cache()  # what the bodies took outside the graphs' pool to warm up
 
     def impose(self, imposed_RLK: Tensor | None) -> None:
         """Experts that every token from now on is sent to, whatever its router says; None ends it. Captures anew."""

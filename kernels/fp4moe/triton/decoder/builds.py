@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from fp4moe.triton.build import Build
-from fp4moe.triton.decoder.next_token import next_token_kernel
+from fp4moe.triton.decoder.next_token import BLOCK_V, next_token_kernel
 from fp4moe.triton.decoder.norm_route import norm_route_kernel, num_warps
 from fp4moe.triton.decoder.rotary_store import rotary_store_kernel
 from fp4moe.triton.decoder.slot_attention import BLOCK_C, ROWS, num_splits, slot_attention_kernel
@@ -39,7 +39,7 @@ def decoder_builds(*, is_overlapped: bool) -> dict[str, Build]:
     rotary = {**_HEADS, "BLOCK_HG": 64, "BLOCK_G": 8, "HAS_CACHE": True}
     builds["decoder/rotary_store"] = _build(rotary_store_kernel, rotary)
     for form, is_sampled in (("greedy", False), ("sampled", True)):
-        options = {"V": VOCABULARY, "BLOCK_V": 4096, "IS_SAMPLED": is_sampled, "IS_PROMPT": False, "num_warps": 16}
+        options = {"V": VOCABULARY, "BLOCK_V": BLOCK_V[form], "IS_SAMPLED": is_sampled, "IS_PROMPT": False, "num_warps": 16}
         builds[f"decoder/next_token/{form}"] = _build(next_token_kernel, options, out="i32")
     flags = {"IS_ON": is_overlapped, "launch_pdl": is_overlapped}
     return {key: replace(build, options=build.options | flags) for key, build in builds.items()}

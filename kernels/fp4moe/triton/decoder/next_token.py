@@ -23,7 +23,8 @@ from torch import Tensor
 from fp4moe.triton.decoder.overlap import launch_options, let_next_start, wait_for_inputs
 from fp4moe.triton.device import on_device
 
-_BLOCK_V = 4096
+BLOCK_V = {"greedy": 16384, "sampled": 4096}
+"""Ids looked at in one go: a program is alone on its multiprocessor at small batches, so fewer rounds are less latency."""
 
 
 @triton.jit
@@ -102,12 +103,13 @@ def next_token(
 ) -> None:
     """Fill out_B and move `state` on. `lengths_B`: a prompt's length, after a prefill; None in a decode step."""
     num_requests, vocabulary = logits_BV.shape
+    block = BLOCK_V["sampled" if is_sampled else "greedy"]
     thresholds = nucleus_thresholds(logits_BV, state, slots_B) if is_sampled else state.temperature_S
     with on_device(logits_BV):
         next_token_kernel[(num_requests,)](
             logits_BV, slots_B, slots_B if lengths_B is None else lengths_B, thresholds, state.temperature_S, state.seed_S,
             state.drawn_S, state.last_S, state.position_S, out_B, state.num_slots,
-            V=vocabulary, BLOCK_V=min(_BLOCK_V, triton.next_power_of_2(vocabulary)),
+            V=vocabulary, BLOCK_V=min(block, triton.next_power_of_2(vocabulary)),
             IS_SAMPLED=is_sampled, IS_PROMPT=lengths_B is not None, num_warps=16,
             **launch_options(logits_BV),
         )  # fmt: skip

@@ -4,24 +4,21 @@ In: a model, a sequence, its recorded experts. Out: float32 logits in the refere
 and by how much the router would have preferred others. With the experts given, logits are a continuous function of the weights
 and of roundings, so a bound holds for every token; without, a near-tie of the router moves them by a whole expert.
 
-The bound. Both sides multiply the same weights; the engine rounds to BF16 what goes into products and out of sublayers, which
-is 8 values a layer: normed and qkv, the softmax's shares, attention's output twice, the experts' input twice, their output. A
-rounding moves a value by 2^-7 / sqrt(12) of the power of two below it, 2^-9.3 of the value (root mean square). Roundings are
-independent and each concerns a part of the residual stream, so after L layers that has moved by at most sqrt(8 L + 1) 2^-9.3
-of itself. FP8 activations are rounded by both sides, but from values that differ by d: where they fall on two sides of a step
-of 2^-3, sqrt(2^-3 d) (triton/check.py), for x and for h, d being what the stream has moved, on the experts' branch: one of 2
-L + 1 that the stream is the sum of, so that part of its square. A row w of the head (or the router) times such a stream,
-normed to the norm's weights, moves by a Gaussian of deviation that share times rms(norm) |w|; the largest of N by sqrt(2 ln
-N) deviations. Factor 2: what layers amplify. (Measured on pocket-mixtral in NVFP4: a seventh of a logit's deviation, and two
-fifths of the bound at most.)
+The bound is measured, for the model and the tokens that are judged. Both sides multiply the same weights; the engine rounds to
+BF16 what goes into products and out of sublayers, which is 8 values a layer: normed and qkv, the softmax's shares, attention's
+output twice, the experts' input twice, their output. A rounding moves a value by 2^-7 / sqrt(12) of the power of two below it,
+2^-9.3 of the value (root mean square). Roundings are independent, so after L layers they have moved the residual stream by at
+most sqrt(8 L + 1) 2^-9.3 of itself, before what layers make of it: norms, softmax and SiLU amplify some tokens more than
+others, and FP8 activations fall on other sides of their steps. How much, the reference says itself: its embeddings are moved at
+random by that whole share, the experts kept, and its logits move by so much. The bound is MARGIN times the largest of these.
 
-Shapes: T tokens, L layers, K experts a token, V vocabulary, E experts.
+Shapes: B sequences, T tokens each, N = B T, L layers, K experts a token, V vocabulary, E experts, D hidden.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import log, sqrt
+from dataclasses import dataclass, replace
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -31,64 +28,67 @@ from fp4moe.runtime.model import MixtralModel
 
 BF16_RMS = 2.0**-9.3
 ROUNDINGS_A_LAYER = 8
-FP8_STEP = 2.0**-3
-AMPLIFIED = 2.0
+MARGIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """logits [T, V]; regret [L, T]: best router logit left out minus worst one taken, 0 where the router agrees."""
+    """logits [N, V]; router logits [L, N, E]; regret [L, N]: best router logit left out minus worst one taken, 0 where the
+    router agrees."""
 
-    logits_TV: Tensor
-    regret_LT: Tensor
+    logits_NV: Tensor
+    router_LNE: Tensor
+    regret_LN: Tensor
 
 
-def forced(model: MixtralModel, tokens_T: Tensor, ids_TLK: Tensor) -> Forced:
-    """The reference on one sequence under the experts ids_TLK."""
-    device, regrets = model.device, []
-    ids_LTK = ids_TLK.to(device, torch.int64).transpose(0, 1)
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Most that any logit, and any router logit, of some tokens may differ."""
 
-    def route(logits_TE: Tensor, top_k: int) -> Routing:
-        ids_TK = ids_LTK[len(regrets)]
-        taken_TK = logits_TE.gather(1, ids_TK)
-        left_TE = logits_TE.scatter(1, ids_TK, float("-inf"))
-        regrets.append((left_TE.amax(-1) - taken_TK.amin(-1)).clamp(min=0))
-        return Routing(ids_TK.int(), taken_TK.softmax(-1), logits_TE.shape[1])
+    logit: float
+    router: float
+
+
+def forced(model: MixtralModel, tokens_BT: Tensor, ids_NLK: Tensor) -> Forced:
+    """The reference on whole sequences under the experts ids_NLK, a row a token."""
+    device, regrets, routers = model.device, [], []
+    ids_LNK = ids_NLK.to(device, torch.int64).transpose(0, 1)
+
+    def route(logits_NE: Tensor, top_k: int) -> Routing:
+        ids_NK = ids_LNK[len(regrets)]
+        taken_NK = logits_NE.gather(1, ids_NK)
+        left_NE = logits_NE.scatter(1, ids_NK, float("-inf"))
+        regrets.append((left_NE.amax(-1) - taken_NK.amin(-1)).clamp(min=0))
+        routers.append(logits_NE)
+        return Routing(ids_NK.int(), taken_NK.softmax(-1), logits_NE.shape[1])
 
     other = MixtralModel(model.config, model.precision, model.weights, model.choices)
     other._ops = other._ops | {"route": route}
-    logits_TV = other.score(tokens_T.unsqueeze(0))[0]
-    return Forced(logits_TV, torch.stack(regrets))
+    logits_NV = other.score(tokens_BT).flatten(0, 1)
+    return Forced(logits_NV, torch.stack(routers), torch.stack(regrets))
 
 
-def moved_share(num_layers: int, *, is_fp8: bool) -> float:
-    """How far the residual stream has moved after the last layer, as a share of itself, root mean square."""
-    squared = BF16_RMS**2
-    for _ in range(num_layers):
-        squared += ROUNDINGS_A_LAYER * BF16_RMS**2
-        if is_fp8:
-            squared += 2 * FP8_STEP * sqrt(squared) / (2 * num_layers + 1)
-    return sqrt(squared)
+def bounds(model: MixtralModel, tokens_BT: Tensor, ids_NLK: Tensor, right: Forced) -> Bounds:
+    """By moving the embeddings under `right`, which is `forced` of the same tokens and experts."""
+    moved = forced(moved_model(model, moved_share(model.config.num_layers)), tokens_BT, ids_NLK)
+    largest = [(a - b).abs().max() for a, b in ((moved.logits_NV, right.logits_NV), (moved.router_LNE, right.router_LNE))]
+    return Bounds(*(MARGIN * float(value) for value in largest))
 
 
-def _largest(share: float, norm_D: Tensor, rows_ND: Tensor, count: int) -> float:
-    deviation = share * float(norm_D.float().square().mean().sqrt()) * float(rows_ND.float().norm(dim=1).max())
-    return AMPLIFIED * sqrt(2 * log(max(count, 2))) * deviation
+def moved_share(num_layers: int) -> float:
+    """How far roundings alone move the residual stream after so many layers, as a share of itself, root mean square."""
+    return sqrt(ROUNDINGS_A_LAYER * num_layers + 1) * BF16_RMS
 
 
-def logit_bound(model: MixtralModel, num_tokens: int) -> float:
-    """Most that any logit of so many tokens may differ."""
+def moved_model(model: MixtralModel, share: float) -> MixtralModel:
+    """The model with each value of its embeddings moved by a seeded Gaussian of `share` of itself; the head stays."""
     weights = model.weights
+    embedding_VD = weights.embedding_VD.float()
+    generator = torch.Generator().manual_seed(0)
+    noise_VD = torch.randn(embedding_VD.shape, generator=generator).to(embedding_VD.device)
     head_VD = weights.embedding_VD if weights.head_VD is None else weights.head_VD
-    share = moved_share(model.config.num_layers, is_fp8=model.precision.activations == "fp8")
-    return _largest(share, weights.final_norm_D, head_VD, num_tokens * len(head_VD))
-
-
-def router_bound(model: MixtralModel, num_tokens: int) -> float:
-    """Most that any router logit of so many tokens may differ."""
-    share = moved_share(model.config.num_layers, is_fp8=model.precision.activations == "fp8")
-    count = num_tokens * model.config.num_experts * model.config.num_layers
-    return max(_largest(share, layer.moe_norm_D, layer.router_ED, count) for layer in model.weights.layers)
+    moved = replace(weights, embedding_VD=embedding_VD * (1 + share * noise_VD), head_VD=head_VD)
+    return MixtralModel(model.config, model.precision, moved, model.choices)
 
 
 def chosen_gaps(logits_TV: Tensor, chosen_T: Tensor) -> Tensor:
