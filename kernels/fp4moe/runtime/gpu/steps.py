@@ -54,7 +54,7 @@ class Launcher:
         self._short_prompts = ShortPrompts(passes, self.cache, self.state, self.graphs)
 
     def warm_up(self, step_tokens: int) -> None:
-        """Compile, capture every number of lanes, then take the memory of the largest prompt step, which the allocator keeps."""
+        """Compile, capture every number of lanes, take the memory of the largest prompt step, which the allocator keeps."""
         self._capture_all()
         tokens = torch.zeros(step_tokens, dtype=torch.int32, device=self.device)
         prompts = PackedPrompts.of(self.passes.config, self.passes.cos_sin, _whole(step_tokens, self.cache.max_context), None)
