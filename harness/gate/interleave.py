@@ -25,7 +25,7 @@ from harness.report.cells import measured_cells
 from harness.report.data import LoadedRun
 from harness.scenario.gates import GateSpec
 
-LOOKS = (5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 24, 27, 30)
+LOOKS = (5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 24, 27, 30, 34, 38, 42, 46, 50, 55, 60)
 """Repeats a side after which the answer is looked at."""
 REPEATS_A_START = 5
 MAX_FAILURES = 3

@@ -42,7 +42,7 @@ def problem(tmp_path, gates) -> str:
             id="too-many",
         ),
         pytest.param({"min_repeats": 20, "max_repeats": 10}, ("at most max_repeats",), id="repeats"),
-        pytest.param({"max_repeats": 31}, ("gates.max_repeats", "30"), id="too-many-repeats"),
+        pytest.param({"max_repeats": 61}, ("gates.max_repeats", "60"), id="too-many-repeats"),
         pytest.param({"on_inconclusive": "pass"}, ("gates.on_inconclusive", "warn"), id="inconclusive-cannot-pass"),
         pytest.param({"primary": [], "exact": []}, ("nothing to hold a run against",), id="empty"),
         pytest.param({"primry": []}, ("did you mean 'primary'",), id="typing-error"),

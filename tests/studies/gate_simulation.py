@@ -21,7 +21,7 @@ from harness.gate.interleave import LOOKS, REPEATS_A_START, is_settled
 from harness.gate.quiet import quiet_enough
 from harness.metrics import METRICS
 
-MAX_REPEATS = 30
+MAX_REPEATS = LOOKS[-1]
 NUM_RESAMPLES = 149
 """Fewer than the gate's 3999, whose intervals differ from these by a few percent of their width."""
 RULES = Rules(
@@ -50,11 +50,11 @@ def rewrite(real: Path, out: Path) -> None:
 
 def write(result: dict, real: Path, out: Path) -> None:
     """Join the simulation with the real runs, as today's gate judges them."""
-    from gate_page import page
+    from gate_page import KINDS, page
 
     aa = read(real, "aa")
     result |= {
-        "real": {kind: [replayed(run) for run in read(real, kind)] for kind in ("aa", "ab", "ab_early")},
+        "real": {kind: [replayed(run) for run in read(real, kind)] for kind in KINDS},
         "variation": variation(aa),
         "stored_baseline": stored_baseline(aa),
     }
