@@ -7,7 +7,7 @@ import pytest
 
 from gate_runs import HELDOUT, record, write_run
 from harness.errors import NothingMeasuredError
-from harness.gate.interleave import MAX_FAILURES, REPEATS_A_START, measure_in_turn
+from harness.gate.interleave import LOOKS, MAX_FAILURES, REPEATS_A_START, measure_in_turn
 from harness.gate.sides import Tree
 from harness.scenario.gates import GateSpec
 
@@ -56,7 +56,7 @@ def run(tmp_path, a, b, *, memory=1, cells=("single",), spec=SPEC):
 
 
 def noisy(level: float, seed: int, spread: float):
-    values = level * np.exp(spread * np.random.default_rng(seed).standard_normal(40))
+    values = level * np.exp(spread * np.random.default_rng(seed).standard_normal(LOOKS[-1]))
     return lambda repeat: float(values[repeat])
 
 
@@ -74,7 +74,7 @@ def test_a_quiet_machine_is_done_after_the_fewest_repeats(tmp_path):
 
 
 def test_a_noisy_machine_goes_on_to_the_most(tmp_path):
-    assert num_repeats(run(tmp_path, noisy(5, 1, 0.1), noisy(5, 2, 0.1))) == 30
+    assert num_repeats(run(tmp_path, noisy(5, 1, 0.2), noisy(5, 2, 0.2))) == LOOKS[-1]
 
 
 def test_a_large_slowdown_ends_it_early_even_with_noise(tmp_path):
@@ -82,11 +82,11 @@ def test_a_large_slowdown_ends_it_early_even_with_noise(tmp_path):
 
 
 def test_workers_start_afresh(tmp_path):
-    log = run(tmp_path, noisy(5, 1, 0.1), noisy(5, 2, 0.1))
-    starts = [next(side for side, what in log if what == repeat) for repeat in range(0, 30, REPEATS_A_START)]
-    assert starts == ["a", "b"] * 3  # who is started first takes turns
+    log = run(tmp_path, noisy(5, 1, 0.2), noisy(5, 2, 0.2))
+    starts = [next(side for side, what in log if what == repeat) for repeat in range(0, LOOKS[-1], REPEATS_A_START)]
+    assert starts == ["a", "b"] * 6  # who is started first takes turns
     place = log.index(("a", "release"))
-    assert log[place - 1][1] == REPEATS_A_START - 1 and log.count(("a", "release")) == 6  # every five, and at the end
+    assert log[place - 1][1] == REPEATS_A_START - 1 and log.count(("a", "release")) == 12  # every five, and at the end
 
 
 def test_workers_that_do_not_fit_together_take_turns(tmp_path):

@@ -35,10 +35,10 @@ INTRO = (
     "draw blocks of real A/A pairs and run the gate's own decisions over them (tests/studies/gate_simulation.py)."
 )
 HISTORY = (
-    "The A/A runs, and A/B ones of at most 30 repeats, were taken while the gate was being built and stopped at 30. A/A 1 to 10 "
+    "The A/A runs, and A/B ones of at most 30 repeats, were taken while the gate was being built, to 30 repeats. A/A 1 to 10 "
     "had fresh workers every ten repeats (A/A 1 to 6 with the baseline always started first), the later ones as the gate is "
-    "now. All are judged here by today's gate from their recorded repeats. In each of the first ten the candidate came out faster, and the gate of that time called it better in "
-    "two: see docs/decisions/0042-fresh-workers.md for what was changed."
+    "now. All are judged here by today's gate from their recorded repeats. In each of the first ten the candidate came out "
+    "faster, and the gate of that time called it better in two: see docs/decisions/0042-fresh-workers.md for what was changed."
 )
 KINDS = {
     "aa": "A/A",
