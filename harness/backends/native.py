@@ -36,6 +36,8 @@ from harness.models import ModelSource
 from harness.workload.sweep import is_sweep, measure_sweep
 
 CHECK_TOKENS = 17
+KV_CACHE = {"dtype": "bf16", "layout": "reserved for the longest request of every slot"}
+"""Both engines of ours store keys and values so."""
 
 
 class NativeBackend:
@@ -201,4 +203,5 @@ def native_engine_facts(choice: EngineChoice) -> dict:
         "name": f"fp4moe {choice.row.name} engine",
         "note": choice.row.note,
         "attention": {"chosen": choice.row.attention, "candidates": [], "passed_over": passed_over},
+        "kv_cache": dict(KV_CACHE),
     }

@@ -73,6 +73,7 @@ def load(source: ModelSource, options: ServeOptions, progress: Callable[[int, in
     codec = Codec(Path(source.path)) if source.path else None
     names = {row["op"]: row["chosen"] for row in facts["implementation"]}
     details = {"precision": options.precision.label, "implementation": names, "weights": facts["weights"]}
+    details["engine"] = facts["engine"]
     return Loaded(engine, codec, limits, details)
 
 
