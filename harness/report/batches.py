@@ -97,7 +97,7 @@ def batches_of(everyone: Sequence[Variant]) -> Iterator[Batches]:
 def _batch(cell: MeasuredCell) -> int | None:
     """Requests at once of a workload that decodes long enough; None for others, and for records that do not say."""
     workload = cell.first["workload"]
-    if not isinstance(workload.get("arrival"), dict) or (batch := batch_of(workload)) is None:
+    if "kind" not in (workload.get("arrival") or {}) or (batch := batch_of(workload)) is None:
         return None
     return batch if workload["output_tokens"] >= MIN_OUTPUT else None
 

@@ -56,6 +56,9 @@ def test_two_batches_are_no_curve_and_records_without_arrival_count_for_nothing(
     (run / "records.jsonl").write_text("".join(kept))
     assert found_in(run) == [] and list(batches.draw(everyone_of(run))) == []
     assert found_in(make_run(tmp_path)) == []
+    other = write_run(tmp_path / "other")
+    rewrite(other, lambda record: record["workload"].update(arrival={"concurrency": 4}))  # as other tools tell it
+    assert found_in(other) == []
 
 
 def test_short_outputs_measure_a_first_token_and_are_left_out():

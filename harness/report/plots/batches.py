@@ -39,7 +39,7 @@ def _plot(name: str, found: list[Batches], left_out: list[str]) -> style.Plot:
     series = list(dict.fromkeys(point.series for one in found for point in one.points if point.is_measured))
     rows = -(-(len(series) + 2) // LEGEND_COLUMNS)
     title, note = _title(found), _note(found, left_out)
-    sizes = {"left_in": 0.75, "gap_in": 0.75, "bottom_in": 0.55 + LEGEND_ROW_IN * rows}
+    sizes = {"left_in": 0.75, "gap_in": 0.75, "bottom_in": 0.62 + LEGEND_ROW_IN * rows}
     figure, axes = canvas.panels(title, [PANEL_IN] * len(found), note=note, **sizes)
     everywhere = [place for one in found for place in (*_places(one), *_limits(one))]
     for axis, one in zip(axes, found, strict=True):
@@ -149,7 +149,7 @@ def _note(found: list[Batches], left_out: list[str]) -> str:
     head = found[0].head
     parts = [f"{head.model} on {head.target}. Numbers: batch."]
     parts += [f"{REFERENCE_SPEED[0].upper()}{REFERENCE_SPEED[1:]}."] if any(one.head.is_reference for one in found) else []
-    failed = sorted({point.cell.workload for one in found for point in one.points if not point.is_measured})
+    failed = dict.fromkeys(point.cell.workload for one in found for point in one.points if not point.is_measured)
     parts += [f"Not measured: {', '.join(failed)}."] if failed else []
     parts += [f"In the table only: {', '.join(left_out)}."] if left_out else []
     return " ".join(parts)
