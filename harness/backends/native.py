@@ -27,6 +27,7 @@ from fp4moe.runtime.gpu.schedule import STEP_TOKENS
 from harness.backends import native_profile, native_quality, native_speed
 from harness.backends.native_checks import check_source, read_config, read_text, stored_problem
 from harness.backends.native_engines import NativeEngines
+from harness.backends.native_score import NativeScorer
 from harness.backends.selection import Place, choice_row, choices, implementation_for, peer_row
 from harness.collect.device_memory import device_memory
 from harness.collect.memory import peak_rss_bytes
@@ -35,6 +36,8 @@ from harness.models import ModelSource
 from harness.workload.sweep import is_sweep, measure_sweep
 
 CHECK_TOKENS = 17
+KV_CACHE = {"dtype": "bf16", "layout": "reserved for the longest request of every slot"}
+"""Both engines of ours store keys and values so."""
 
 
 class NativeBackend:
@@ -47,7 +50,7 @@ class NativeBackend:
         self.check: dict | None = None
         self._text: tuple | None = None
         self.engines: NativeEngines | None = None
-        self._passes = None
+        self._scorer: NativeScorer | None = None
 
     def is_input_error(self, error: Exception) -> bool:
         """Whether the fault lies in what the user gave (a checkpoint), not in the run."""
@@ -105,7 +108,7 @@ class NativeBackend:
             implementation=implementation_for(precision.weights, precision.activations, implementation),
             keep_rows=checked_layers(config.num_layers),
         )
-        self.engines = NativeEngines(self.model)
+        self.engines, self._scorer = NativeEngines(self.model), NativeScorer(self.model)
         self._require_finite_logits()
         self.check = self._check(seed)
         return {
@@ -130,16 +133,9 @@ class NativeBackend:
         """Passes over one `requests` cell with listeners on its ranges; see native_profile."""
         return native_profile.profile(self, cell=cell, folder=Path(folder), seed=seed, passes=passes, progress=progress)
 
-    def score(self, tokens, recorder):
+    def score(self, tokens, recorder=None):
         """Logits of whole windows by the arithmetic of the engine that serves."""
-        if engine_here(self.model).row.name != "gpu":
-            return self.model.score(tokens, recorder)
-        from fp4moe.runtime.gpu.passes import DecoderPasses
-        from fp4moe.runtime.gpu.scoring import score
-
-        if self._passes is None or self._passes.max_context < tokens.shape[1]:
-            self._passes = DecoderPasses(self.model, max_context=tokens.shape[1])
-        return score(self._passes, tokens, recorder)
+        return self._scorer(tokens, recorder)
 
     def text(self):
         """(token ids, bytes a token) of the held-out text under this model's tokenizer; None for random weights."""
@@ -207,4 +203,5 @@ def native_engine_facts(choice: EngineChoice) -> dict:
         "name": f"fp4moe {choice.row.name} engine",
         "note": choice.row.note,
         "attention": {"chosen": choice.row.attention, "candidates": [], "passed_over": passed_over},
+        "kv_cache": dict(KV_CACHE),
     }

@@ -1,7 +1,8 @@
 """Our runtime as `harness.serve` drives it: jobs in, steps out, and log-probabilities of given tokens.
 
 In: a NativeBackend that has loaded. Out: `NativeEngine`, which fulfils harness.serve.engine_thread.ServedEngine through the
-engine's public interface alone (submit, cancel, step). One thread calls it.
+engine's public interface alone (submit, cancel, step). Tokens are scored by the backend's own `score`, so that a perplexity
+over HTTP is the one of a quality cell, under the kernels that serve. One thread calls it.
 """
 
 import torch
@@ -12,11 +13,11 @@ from harness.serve.jobs import GenerationSpec, Scores, TokenScore
 
 
 class NativeEngine:
-    """One engine and its model."""
+    """One engine and its loaded backend."""
 
-    def __init__(self, model, *, max_slots: int, max_context: int) -> None:
-        self._model = model
-        self._engine = make_engine(model, max_slots=max_slots, max_context=max_context)
+    def __init__(self, backend, *, max_slots: int, max_context: int) -> None:
+        self._backend, self._model = backend, backend.model
+        self._engine = make_engine(self._model, max_slots=max_slots, max_context=max_context)
 
     @property
     def has_work(self) -> bool:
@@ -49,7 +50,7 @@ class NativeEngine:
         if len(ids) < 2:
             return [None] * len(ids)
         tokens = torch.tensor([ids], device=self._model.device)
-        logprobs_TV = self._model.score(tokens[:, :-1])[0].log_softmax(-1)
+        logprobs_TV = self._backend.score(tokens[:, :-1])[0].log_softmax(-1)
         given = logprobs_TV.gather(-1, tokens[0, 1:, None]).squeeze(-1).tolist()
         top = logprobs_TV.topk(max(1, num_top), dim=-1)
         pairs = zip(given, top.indices.tolist(), top.values.tolist(), strict=True)

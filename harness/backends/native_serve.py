@@ -67,23 +67,24 @@ def load(source: ModelSource, options: ServeOptions, progress: Callable[[int, in
             f"{source.name}: its MoE layers disagree with the float64 loop, so it is not served: {facts['check']}"
         )
     config = backend.model.config
-    engine, context = _engine(backend.model, options)
+    engine, context = _engine(backend, options)
     eos = frozenset(config.eos_token_ids)
     limits = Limits(options.max_slots, options.max_waiting, context, config.vocab_size, eos)
     codec = Codec(Path(source.path)) if source.path else None
     names = {row["op"]: row["chosen"] for row in facts["implementation"]}
     details = {"precision": options.precision.label, "implementation": names, "weights": facts["weights"]}
+    details["engine"] = facts["engine"]
     return Loaded(engine, codec, limits, details)
 
 
-def _engine(model, options: ServeOptions) -> tuple[NativeEngine, int]:
+def _engine(backend, options: ServeOptions) -> tuple[NativeEngine, int]:
     """(engine, its context); the cache of keys and values is reserved here."""
-    limit = model.config.max_positions
+    limit = backend.model.config.max_positions
     context = options.max_context or limit
     if context > limit:
         raise UsageError(f"--max-context {context}: must be at most {limit}, the positions that this model was made for")
     try:
-        return NativeEngine(model, max_slots=options.max_slots, max_context=context), context
+        return NativeEngine(backend, max_slots=options.max_slots, max_context=context), context
     except (torch.OutOfMemoryError, MemoryError) as error:
         size = f"--max-slots {options.max_slots} x --max-context {context}"
         raise HarnessError(f"{size}: their keys and values do not fit; lower one ({_first_line(error)})") from None

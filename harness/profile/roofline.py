@@ -64,17 +64,24 @@ def points(block: dict) -> list[Point]:
 def _point(row: dict, us: float, facts: dict, *, is_gpu: bool, is_apart: bool) -> Point:
     layer, name = row["layer"], row["name"]
     hit = facts["experts_hit"][layer] if layer is not None else None
-    num_bytes, flops = _attention(name, facts, is_apart=is_apart) if "attention" in name else _work(name, facts, hit)
-    ceilings = facts["ceilings"]
-    read_us = num_bytes / ceilings["best_read_gb_s"] / 1e3
-    product_us = flops / ceilings["product_tflops"][facts["product_kind"]] / 1e6
+    num_bytes, flops = work_of(name, facts, hit, is_apart=is_apart)
+    read_us, product_us = times_us(num_bytes, flops, facts)
     bound = "read" if read_us >= product_us else "product"
     is_expert = name in ("experts", GATE_UP, DOWN)
     return Point(layer, name, num_bytes, flops, us, is_gpu, max(read_us, product_us), bound, hit if is_expert else None)
 
 
-def _work(name: str, facts: dict, hit: float | None) -> tuple[float, float]:
-    """(bytes, operations) of one call of a decode step."""
+def times_us(num_bytes: float, flops: float, facts: dict) -> tuple[float, float]:
+    """(microseconds of reading, of computing) at the ceilings of `facts`."""
+    ceilings = facts["ceilings"]
+    product = ceilings["product_tflops"][facts["product_kind"]]
+    return num_bytes / ceilings["best_read_gb_s"] / 1e3, flops / product / 1e6
+
+
+def work_of(name: str, facts: dict, hit: float | None, *, is_apart: bool = False) -> tuple[float, float]:
+    """(bytes, operations) of one call of a decode step; `is_apart`: projections are a range of their own."""
+    if "attention" in name:
+        return _attention(name, facts, is_apart=is_apart)
     tokens, hidden = facts["decode_tokens"], facts["hidden"]
     experts_flops = 2 * tokens * facts["top_k"] * 3 * hidden * facts["intermediate"]
     shares = {"experts": 1.0, GATE_UP: 2 / 3, DOWN: 1 / 3}

@@ -6,12 +6,14 @@ In: runs, measured cells, variants. Out: Section, each with what could not be dr
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.report.batches import batches_of
 from harness.report.cells import MeasuredCell
 from harness.report.data import LoadedRun
 from harness.report.grid import Table
 from harness.report.plots import Plot, Skipped, draw_all
 from harness.report.tables import (
     backends,
+    batches,
     definitions,
     detail,
     experts,
@@ -33,6 +35,10 @@ MEMORY_INTRO = (
 REFERENCE_INTRO = (
     "The reference implementation is plain PyTorch that defines what is right. It expands FP4 to float32 "
     "before it multiplies: these figures are not FP4's speed, nor a sign of it."
+)
+BATCHES_INTRO = (
+    "More requests at once give more tokens a second and make each request wait longer. Beside each workload stands what the "
+    "device could do at most with the same batch."
 )
 TELEMETRY_INTRO = (
     "As the devices report them while requests ran. Utilisation says that some kernel ran, not how much of the GPU it used."
@@ -90,11 +96,13 @@ def _figures(cells: Sequence[MeasuredCell], everyone: Sequence[Variant]) -> list
     speed = REFERENCE_INTRO if is_reference else "Output tokens a second, time to first token, latency."
     usage = "How evenly the router uses its experts, and how often a cache of experts would hit."
     memory = drawn["memory"] + drawn["quality"]
+    limits = batches.limits_table(list(batches_of(everyone)))
     quality = detail.quality_table(everyone), detail.memory_table(everyone), ledger.ledger_table(cells)
     loads = serving.load_table(cells), serving.sweep_table(cells), serving.client_table(cells)
     routing = experts.usage_table(cells), experts.layers_table(cells), experts.cache_table(cells)
     return [
         _section("memory-quality", "Memory and quality", MEMORY_INTRO, memory, *quality),
+        _section("batches", "Throughput against latency", BATCHES_INTRO, drawn["batches"], limits),
         _section("speed", "Speed", speed, drawn["speed"], detail.speed_table(everyone)),
         _section("serving", "Under load", SERVING_INTRO, drawn["serving"], *loads),
         _profile_section(cells, drawn["profile"]),

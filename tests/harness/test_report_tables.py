@@ -2,14 +2,15 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from harness.crossovers import names_of, show_crossovers
-from harness.report.cells import REFERENCE_SPEED, measured_cells
+from harness.report.cells import REFERENCE_SPEED, MeasuredCell, measured_cells
 from harness.report.data import load
 from harness.report.numbers import DASH
-from harness.report.tables import definitions, detail, experts, kernels, provenance, summary, verdicts
+from harness.report.tables import backends, definitions, detail, experts, kernels, provenance, summary, verdicts
 from harness.report.variants import variants
 from report_fixture import A100, CRASH, RTX_5090, Spec, make_run
 
@@ -167,3 +168,48 @@ def test_provenance_names_what_ran_and_dashes_what_is_unknown(tmp_path):
     assert found["Libraries"].text == "torch 2.13.0, numpy 2.4.6"
     assert found["Seed"].text == "7"
     assert found["Host"].text == DASH
+
+
+def engines_row(*records):
+    cells = [MeasuredCell(None, record["cell_id"], "H100", (record,), ()) for record in records]
+    (group,) = backends.engines_table(cells).groups
+    (row,) = group.rows
+    return dict(zip(backends.engines_table(cells).headers, row, strict=True))
+
+
+@pytest.fixture
+def native_records():
+    """One record a workload of the committed run on an H100, with the engine's own word on its KV cache beside old records."""
+    lines = Path("results/baselines/mixtral-8x7b-h100/records.jsonl").read_text().splitlines()
+    found = {record["workload"]["name"]: record for record in map(json.loads, lines) if record["status"] == "ok"}
+    return list(found.values())
+
+
+def test_engines_table_tells_our_moe_attention_and_cache_from_the_record(native_records):
+    row = engines_row(*native_records)
+    assert row["MoE"].text == "1 to 4: cuda-fragments-decode; 5 and more: cuda-fragments-grouped"
+    assert row["MoE"].detail.startswith("by tokens of a call; layout fragments; measured on H100")
+    assert row["Attention"].text == "prompts: FlashAttention of PyTorch; decoding: slot_attention (Triton)"
+    assert row["KV cache"].text == "33.7 MB to 269 MB" and row["KV cache"].detail == ""
+
+
+def test_engines_table_adds_what_the_engine_says_of_its_cache(native_records):
+    for record in native_records:
+        record["engine"]["kv_cache"] = {"dtype": "bf16", "layout": "reserved"}
+    assert engines_row(*native_records)["KV cache"].detail == "bf16, reserved"
+
+
+def test_engines_table_keeps_the_word_of_other_engines(native_records):
+    record = native_records[0]
+    record["engine"] |= {
+        "moe": {"chosen": "MARLIN", "candidates": ["A", "MARLIN"], "passed_over": []},
+        "kv_cache": {"num_blocks": 10, "block_tokens": 16, "dtype": "auto"},
+    }
+    row = engines_row(record)
+    assert row["MoE"].text == "MARLIN" and row["MoE"].detail == "of A, MARLIN" and row["KV cache"].text == "10 × 16 tokens"
+
+
+def test_engines_table_says_not_told_where_the_record_is_silent(native_records):
+    record = native_records[0] | {"implementation": [], "metrics": {}, "engine": {"name": "openai"}}
+    row = engines_row(record)
+    assert {row[name].text for name in ("MoE", "Attention", "KV cache")} == {"not told"}

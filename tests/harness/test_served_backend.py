@@ -65,6 +65,8 @@ def test_our_own_server_started_measured_and_ended(tmp_path):
     finally:
         backend.close()
     assert loaded["weights"]["source"] == "trained" and loaded["engine"]["model"] == "pocket-mixtral"
+    assert "scaled_dot_product_attention" in loaded["engine"]["attention"]["chosen"]
+    assert loaded["engine"]["kv_cache"]["dtype"] == "bf16"
     assert requests["metrics"]["output_throughput"]["value"] > 0 and requests["load"]["num_answered"] == 4
     assert requests["metrics"]["weight_bytes"]["value"] == 10_905_088  # the checkpoint's, in BF16
     assert quality["metrics"]["perplexity"]["n"] == 256 and 5 < quality["metrics"]["perplexity"]["value"] < 60

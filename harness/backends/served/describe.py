@@ -32,7 +32,10 @@ def loaded(spec, launched: Launched, identity: Identity | None) -> dict:
     if spec.kind == "vllm":
         return _vllm(launched, block)
     if spec.kind == "native":
-        return {"check": None, "weights": identity.details.get("weights") if identity else None, "engine": block}
+        details = identity.details if identity else {}
+        told = details.get("engine") or {}
+        block |= {name: told[name] for name in ("note", "attention", "kv_cache") if name in told}
+        return {"check": None, "weights": details.get("weights"), "engine": block}
     return {
         "implementation": [],
         "check": None,

@@ -13,12 +13,13 @@ __all__ = ["Plot", "Skipped", "draw_all"]
 
 
 def draw_all(everyone: Sequence[Variant]) -> dict[str, list[Plot | Skipped]]:
-    """Every plot by section: memory, quality, speed, serving, timeline, experts, profile."""
-    from harness.report.plots import cache, memory, perplexity, roofline, speed, sweep, timeline, usage
+    """Every plot by section: memory, quality, batches, speed, serving, timeline, experts, profile."""
+    from harness.report.plots import batches, cache, memory, perplexity, roofline, speed, sweep, timeline, usage
 
     modules = {
         "memory": (memory,),
         "quality": (perplexity,),
+        "batches": (batches,),
         "speed": (speed,),
         "serving": (sweep,),
         "timeline": (timeline,),

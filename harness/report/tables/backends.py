@@ -7,6 +7,7 @@ speed as a ratio, perplexity as a change paired by token, greedy answers by the 
 from collections.abc import Sequence
 
 from harness.agreement import VS_NATIVE
+from harness.crossovers import names_of, show_crossovers
 from harness.quality import NATIVE
 from harness.report.cells import REFERENCE_SPEED, MeasuredCell, Number
 from harness.report.grid import Entry, Footnotes, Group, Table, table
@@ -103,20 +104,23 @@ def _why_absent(some: MeasuredCell, backend: str) -> str:
 
 
 def engines_table(cells: Sequence[MeasuredCell]) -> Table:
-    """What each engine beside ours said of itself, a row a (model, backend, precision)."""
-    groups: dict[str, dict[tuple[Entry, ...], None]] = {}
+    """What each engine decided, a row a (model, backend, precision); of ours, what its records say of it."""
+    groups: dict[str, dict[tuple[Entry, ...], list[MeasuredCell]]] = {}
     for cell in cells:
         engine = cell.first.get("engine")
         if engine is not None:
-            groups.setdefault(f"{cell.target} · {cell.model}", {})[_engine_row(cell, engine)] = None
+            rows = groups.setdefault(f"{cell.target} · {cell.model}", {})
+            rows.setdefault(_engine_row(cell, engine), []).append(cell)
     return table(
-        "What each engine decided, from its own log and answers; candidates passed over with its reason.",
+        "What each engine decided, from its own log and answers; candidates passed over with its reason. KV cache: blocks, or "
+        "bytes over the workloads.",
         ("Weights × activations", "Backend", "MoE", "Attention", "KV cache", "Weights", "Arguments"),
-        [Group(label, tuple(rows)) for label, rows in groups.items()],
+        [Group(label, tuple(_with_cache(row, found) for row, found in rows.items())) for label, rows in groups.items()],
     )
 
 
 def _engine_row(cell: MeasuredCell, engine: dict) -> tuple[Entry, ...]:
+    """Everything but the KV cache, which differs from workload to workload."""
     version = f"{engine['name']} {engine.get('version') or ''}".strip()
     weights = cell.first.get("weights") or {}
     sha = (weights.get("sha256") or "not hashed")[:10]
@@ -124,12 +128,28 @@ def _engine_row(cell: MeasuredCell, engine: dict) -> tuple[Entry, ...]:
     return (
         precision_entry(cell),
         Entry(cell.backend, detail=version),
-        _choice(engine.get("moe")),
+        _moe(cell, engine.get("moe")),
         _choice(engine.get("attention")),
-        _cache(engine.get("kv_cache")),
         Entry(weights.get("layout") or weights.get("source") or "not told", detail=sha),
         Entry(arguments or "none told", tone="text"),
     )
+
+
+def _with_cache(row: tuple[Entry, ...], cells: list[MeasuredCell]) -> tuple[Entry, ...]:
+    return (*row[:4], _cache(cells), *row[4:])
+
+
+def _moe(cell: MeasuredCell, choice: dict | None) -> Entry:
+    """The engine's own word, else the implementation of the record, by tokens of a call."""
+    if choice and choice.get("chosen"):
+        return _choice(choice)
+    found = [row for row in cell.first.get("implementation") or () if row["op"] == "experts"]
+    if not found:
+        return Entry("not told", tone="muted")
+    row = found[0]
+    by_tokens = "by tokens of a call" if len(names_of(row)) > 1 else ""
+    layout = f"layout {row['layout']}" if row.get("layout") else ""
+    return Entry(show_crossovers(row), detail="; ".join(part for part in (by_tokens, layout, row.get("source")) if part))
 
 
 def _choice(choice: dict | None) -> Entry:
@@ -140,7 +160,14 @@ def _choice(choice: dict | None) -> Entry:
     return Entry(choice["chosen"], detail="; ".join(part for part in (candidates, passed_over) if part))
 
 
-def _cache(cache: dict | None) -> Entry:
-    if not cache or not cache.get("num_blocks"):
-        return Entry("not told", tone="muted")
-    return Entry(f"{cache['num_blocks']} × {cache['block_tokens']} tokens", detail=cache.get("dtype") or "")
+def _cache(cells: list[MeasuredCell]) -> Entry:
+    """Blocks where the engine counts them, else the bytes that the records have, least to most over the workloads."""
+    cache = (cells[0].first.get("engine") or {}).get("kv_cache") or {}
+    if cache.get("num_blocks"):
+        return Entry(f"{cache['num_blocks']} × {cache['block_tokens']} tokens", detail=cache.get("dtype") or "")
+    sizes = [size for cell in cells if (size := cell.number("kv_cache_bytes").median) is not None]
+    detail = ", ".join(part for part in (cache.get("dtype"), cache.get("layout")) if part)
+    if not sizes:
+        return Entry(detail or "not told", tone="" if detail else "muted")
+    low, high = quantity(min(sizes), "bytes"), quantity(max(sizes), "bytes")
+    return Entry(low if low == high else f"{low} to {high}", detail=detail)
