@@ -102,7 +102,7 @@ def test_drawn_lengths_fewer_passes_and_a_short_trace(scenario):
         "output_tokens": {"kind": "uniform", "low": 3, "high": 8},
     }
     data["workloads"][0] |= lengths
-    done = profile(write_scenario(scenario.parent, data), "--rounds", "1", "--keep-steps", "1")
+    done = profile(write_scenario(scenario.parent, data), "--rounds", "1", "--keep-steps", "1", "--eager")
     assert done.returncode == 0, done.stderr[-2000:]
     record = record_of(scenario)
     trace = json.loads(gzip.decompress((scenario.parent / "out" / record["profile"]["files"]["trace"]).read_bytes()))
