@@ -9,7 +9,7 @@ Every pass serves the same requests in the same order with an engine of its own,
 import json
 import timeit
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from harness.scenario.schema import WorkloadSpec
 from harness.workload.requests import plan_requests
 
 PASSES = ("off", "ranges", "nvtx", "torch")
-"""A cell with a true `eager` (for ncu, which sees no kernel inside a graph) makes them without CUDA graphs."""
+"""A cell with a true `eager` makes them without CUDA graphs: for ncu, which sees no kernel inside one, and for `--eager`."""
 COST_RANGES = 2000
 TRACE_OUTPUT_TOKENS = 6
 """A traced step holds thousands of events; five decode steps say what a kernel takes."""
@@ -38,7 +38,10 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
     text = backend.text()
     tokens = None if text is None else text[0]
     planned = plan_requests(spec, tokens, backend.model.config.vocab_size, seed)
-    native_speed.warm_up(native_speed.engine_of(backend, spec).engine, spec, planned, seed)
+    is_eager = bool(cell.get("eager"))
+    engine = _new_engine(backend, spec, planned, eager=True)[0] if is_eager else native_speed.engine_of(backend, spec).engine
+    native_speed.warm_up(engine, spec, planned, seed)
+    del engine
     sink, tool = nvtx.open_nvtx() if "nvtx" in passes else (None, "not asked for")
     if "nvtx" in passes and sink is None:
         raise ProfileError(f"NVTX: {tool}; this process was to be profiled and is not")
@@ -47,17 +50,19 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
         progress(index, len(passes), f"pass {name}")
         stem = f"{cell['stem']}-{name}{index}"
         serve = _Pass(backend, spec, planned, seed, RunWriter(folder), stem, is_last=name not in passes[index + 1 :])
-        serve.is_eager = bool(cell.get("eager"))
+        serve.is_eager = is_eager
         done.append({"name": name} | getattr(serve, f"run_{name}")(*([sink] if name == "nvtx" else [])))
         routing = serve.routing or routing
-    facts = model_facts.facts(backend, routing, mean_context=_mean_context(planned)) if routing else None
+    facts = model_facts.facts(backend, routing, mean_context=mean_context(planned)) if routing else None
     device = backend.model.device.type
     memory = backend._memory_metrics()
     return {"passes": done, "nvtx": tool, "device": device, "facts": facts, "cost": listening_cost(), "memory": memory}
 
 
-def _mean_context(planned: list) -> float:
-    return sum(len(request.prompt_ids) + request.output_tokens / 2 for request in planned) / len(planned)
+def mean_context(planned: list) -> float:
+    """Keys and values behind a token of a decode step: a request counts once for each of its tokens."""
+    total = sum(request.output_tokens * (len(request.prompt_ids) + request.output_tokens / 2) for request in planned)
+    return total / sum(request.output_tokens for request in planned)
 
 
 def listening_cost() -> dict[str, float]:
@@ -108,21 +113,19 @@ class _Pass:
             return self._timed(self._serve()[1])
 
     def run_torch(self) -> dict:
-        """The trace of an eager engine; of the replays too where the engine has CUDA graphs."""
+        """The trace of an eager engine; of the replays too where the other passes are made of them."""
         samples = {"trace": self._trace("trace", eager=True)}
-        if engine_here(self._backend.model).row.name == "gpu":
+        if engine_here(self._backend.model).row.name == "gpu" and not self.is_eager:
             samples["replays"] = self._trace("replays", eager=False)
         return self._timed(self._traced_steps) | {"samples": samples}
 
     def _trace(self, kind: str, *, eager: bool) -> str:
-        few = slice(0, num_slots(self._spec.arrival))
-        output = min(TRACE_OUTPUT_TOKENS, self._spec.output_tokens)
-        spec = self._spec.model_copy(update={"output_tokens": output, "num_requests": len(self._planned[few])})
-        planned = [type(request)(**(asdict(request) | {"output_tokens": output})) for request in self._planned[few]]
+        planned = cut(self._planned, num_slots(self._spec.arrival))
+        spec = self._spec.model_copy(update={"num_requests": len(planned)})
         kinds = [torch.profiler.ProfilerActivity.CPU]
         if self._backend.model.device.type == "cuda":
             kinds.append(torch.profiler.ProfilerActivity.CUDA)
-        engine, _ = self._engine(spec, eager=eager)
+        engine, _ = _new_engine(self._backend, spec, self._planned, eager=eager)
         with torch.profiler.profile(activities=kinds) as profiler, _on(ranges.TorchProfiler()):
             _, self._traced_steps = self._run(engine, planned, spec)
         # The suffix stays last: torch compresses by it.
@@ -133,17 +136,9 @@ class _Pass:
         return name
 
     def _serve(self):
-        engine, recorder = self._engine(self._spec, eager=self.is_eager)
+        engine, recorder = _new_engine(self._backend, self._spec, self._planned, eager=self.is_eager)
         requests, steps = self._run(engine, self._planned, self._spec)
         return recorder, steps, requests
-
-    def _engine(self, spec: WorkloadSpec, *, eager: bool):
-        recorder = RoutingRecorder(self._backend.model.config.num_layers)
-        slots = min(num_slots(spec.arrival), spec.num_requests)
-        context = max(len(request.prompt_ids) + request.output_tokens for request in self._planned)
-        self._backend.engines.close()
-        sizes = {"max_slots": slots, "max_context": context}
-        return make_engine(self._backend.model, **sizes, recorder=recorder, use_graphs=not eager), recorder
 
     def _run(self, engine, planned: list, spec: WorkloadSpec):
         with ranges.range("cell"):
@@ -153,6 +148,21 @@ class _Pass:
     @staticmethod
     def _timed(steps: list) -> dict:
         return {"decode_s": [step.seconds for step in steps if step.phase == "decode"], "samples": {}}
+
+
+def _new_engine(backend, spec: WorkloadSpec, planned: list, *, eager: bool):
+    """(engine, recorder), with the room that the requests take; the one that the backend kept is closed first."""
+    recorder = RoutingRecorder(backend.model.config.num_layers)
+    slots = min(num_slots(spec.arrival), spec.num_requests)
+    context = max(len(request.prompt_ids) + request.output_tokens for request in planned)
+    backend.engines.close()
+    sizes = {"max_slots": slots, "max_context": context}
+    return make_engine(backend.model, **sizes, recorder=recorder, use_graphs=not eager), recorder
+
+
+def cut(planned: list, count: int) -> list:
+    """The first requests, their answers cut."""
+    return [replace(request, output_tokens=min(TRACE_OUTPUT_TOKENS, request.output_tokens)) for request in planned[:count]]
 
 
 def _row(ended: ranges.Ended) -> dict:

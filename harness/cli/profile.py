@@ -22,27 +22,33 @@ from harness.progress import say
     default="auto",
     help="auto: nsys where it is found, and the torch profiler for what nsys does not see.",
 )
+@click.option(
+    "nsys_trace",
+    "--nsys-trace",
+    type=click.Choice(["auto", "cuda", "nvtx"]),
+    default="auto",
+    help="What nsys traces on a GPU: kernels and ranges, or ranges alone. auto: the second where the first fails.",
+)
 @click.option("steps", "--steps", type=click.IntRange(2, 4096), default=32, help="Output tokens a request, at most.")
-@click.option("kernel_in", "--kernel-in", metavar="RANGE", help="Put the first kernel launched in this range under ncu.")
+@click.option("rounds", "--rounds", type=click.IntRange(1, 100), default=3, help="Passes of each kind; fewer are sooner done.")
+@click.option("is_eager", "--eager", is_flag=True, help="Without CUDA graphs, so that every range has a host time.")
+@click.option(
+    "kernel_in",
+    "--kernel-in",
+    metavar="RANGE",
+    help="Put the first kernel launched in this range of a decode step, or in a path as prefill/experts, under ncu.",
+)
+@click.option("keep_steps", "--keep-steps", type=click.IntRange(1), help="Decode steps to keep of the torch profiler's traces.")
 @json_option
-def profile(
-    scenario_path: str,
-    overrides: tuple[str, ...],
-    only: str | None,
-    out: Path | None,
-    profiler: str,
-    steps: int,
-    kernel_in: str | None,
-    as_json: bool,
-):
+def profile(scenario_path: str, overrides: tuple[str, ...], as_json: bool, **options):
     """Profile the cells of SCENARIO that serve requests: one table by range, from nsys and the torch profiler."""
     from harness import device
-    from harness.profile.command import ProfileOptions, execute_profile
+    from harness.profile.command import execute_profile
+    from harness.profile.options import ProfileOptions
     from harness.scenario import load_scenario
 
     scenario = load_scenario(Path(scenario_path), overrides)
-    options = ProfileOptions(only=only, out=out, profiler=profiler, steps=steps, kernel_in=kernel_in)
-    run = execute_profile(scenario, device.detect(), options, say)
+    run = execute_profile(scenario, device.detect(), ProfileOptions(**options), say)
     code = _report(run, as_json=as_json)
     sys.exit(code)
 

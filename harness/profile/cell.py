@@ -2,71 +2,55 @@
 
 In: a cell, what a worker needs to load it, the tools. Out: (loaded, result) as a worker's `measure` gives them, `result` with a
 `profile` block. A process that crashes, hangs or is killed is a WorkerError or ProfileError; nsys failing alone is a note and a
-WARN where it was not asked for by name.
+WARN where it was not asked for by name. nsys and ncu are given up on after a multiple of the time that the process took alone.
 """
 
-import json
-import shutil
-import signal
-import sys
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from harness.collect.values import missing
-from harness.errors import ProfileError, StorageError, WorkerError
-from harness.profile import ncu, nsys
+from harness.errors import ProfileError, WorkerError
+from harness.profile import ncu
 from harness.profile.block import profile_block
-from harness.profile.nsys_sqlite import read_sqlite
-from harness.profile.read import DOMAIN
-from harness.profile.spans import Trace
-from harness.profile.target import RESULT
+from harness.profile.options import ProfileOptions
+from harness.profile.process import Job, prepare, run
 from harness.profile.tools import Nsys
+from harness.profile.trim import trim
+from harness.profile.under_nsys import Seen, under_nsys
 from harness.record.write import RunWriter
 from harness.run.telemetry import device_reasons, window_of
 from harness.scenario.arrival import num_slots
 from harness.scenario.schema import WorkloadSpec
 from harness.telemetry import store
-from harness.telemetry.sampler import Telemetry, open_sampler
+from harness.telemetry.sampler import Telemetry
 from harness.verdict import Reason, judge_check, verdict
-from harness.worker.client import reported
 
-PLAIN = ("off", "ranges", "off", "ranges", "off", "ranges", "torch")
 NO_SPEED = "a profile: its passes are shortened and listened to; `harness run` measures speed"
-UNDER_NSYS = ("off", "nvtx", "off", "nvtx")
+EAGER = "CUDA graphs were off (--eager): the host launches each kernel itself, and a step takes longer than it would"
+PATIENCE, EXTRA_S = 2.0, 60.0
+"""How much longer than alone a process may take under a profiler: it starts, imports and replays too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Everything about a cell that the profiled process is told."""
-
-    backend: str
-    load: dict
-    cell: dict
-    seed: int
-    timeout_s: float
-    on_gpu: bool
-    telemetry_rate_hz: float = 10.0
-
-
-def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str, kernel_in: str | None = None) -> tuple[dict, dict]:
-    """`wish`: auto, nsys or torch. `kernel_in`: a range whose first kernel goes under ncu. `folder`: the run's."""
-    scratch = folder / "profile" / job.cell["stem"]
-    answer, telemetry = _run(job, folder, scratch / "plain", PLAIN)
-    seen, under, problem = None, None, None
+def profile_cell(job: Job, folder: Path, tool: Nsys | None, options: ProfileOptions) -> tuple[dict, dict]:
+    """`folder`: the run's."""
+    scratch, started = folder / "profile" / job.cell["stem"], time.monotonic()
+    answer, telemetry = run(job, folder, scratch / "plain", options.plain_passes)
+    limit_s = min(job.timeout_s, EXTRA_S + PATIENCE * (time.monotonic() - started))
+    seen, problem = None, None
     if tool is not None:
         try:
-            seen, under = _under_nsys(job, folder, scratch / "nsys", tool)
+            seen = under_nsys(job, folder, scratch / "nsys", tool, options=options, timeout_s=limit_s)
         except (ProfileError, WorkerError) as error:
-            if wish == "nsys":
+            if options.profiler == "nsys":
                 raise
             problem = str(error)
     result = answer["result"]
-    block = profile_block(folder, result, seen, under, on_gpu=job.on_gpu)
+    block = _block(job, folder, result, seen, options)
     block["notes"] += [f"nsys failed and was left out: {problem}"] if problem else []
     block["tool"] = f"nsys {tool.version}" if block["sources"]["host"] == "nsys" else "ranges in process"
-    block["files"] = _files(folder, scratch, result["passes"])
-    block["ncu"] = None if kernel_in is None else _under_ncu(job, folder, scratch / "ncu", kernel_in)
+    block["files"] = _files(folder, scratch, result["passes"], options.keep_steps)
+    block["ncu"] = _under_ncu(job, folder, scratch / "ncu", options.kernel_in, limit_s) if options.kernel_in else None
     samples = dict(next(done["samples"] for done in reversed(result["passes"]) if done["name"] == "ranges"))
     name = f"samples/{job.cell['stem']}-telemetry.parquet"
     samples["telemetry"] = RunWriter(folder).store(name, lambda path: store.write(path, telemetry))
@@ -75,6 +59,14 @@ def profile_cell(job: Job, folder: Path, tool: Nsys | None, *, wish: str, kernel
         reasons.append(Reason("no_nsys", f"{problem} The table is from the other sources", invalidates=False))
     metrics = result["memory"] | {name: missing(name, NO_SPEED) for name in ("output_throughput", "median_ttft_ms")}
     return answer["loaded"], {"metrics": metrics, "samples": samples, "verdict": verdict(reasons), "profile": block}
+
+
+def _block(job: Job, folder: Path, result: dict, seen: Seen | None, options: ProfileOptions) -> dict:
+    trace, passes = (seen.trace, seen.passes) if seen else (None, None)
+    block = profile_block(folder, result, trace, passes, on_gpu=job.on_gpu)
+    block["notes"] += [*(seen.notes if seen else ()), *([EAGER] if options.is_eager and job.on_gpu else [])]
+    block["nsys"] = {"traced": seen.traced, "lost_kernels": seen.lost_kernels} if seen else None
+    return block
 
 
 def _device_reasons(job: Job, telemetry: Telemetry, folder: Path, samples: dict) -> list[Reason]:
@@ -86,14 +78,14 @@ def _device_reasons(job: Job, telemetry: Telemetry, folder: Path, samples: dict)
     return device_reasons(telemetry, window, on_gpu=job.on_gpu, threads=job.load["cpu_threads"] if never_waits else None)
 
 
-def _under_ncu(job: Job, folder: Path, scratch: Path, kernel_in: str) -> dict:
+def _under_ncu(job: Job, folder: Path, scratch: Path, kernel_in: str, timeout_s: float) -> dict:
     """The kernel's counters, or {"problem"}: the rest of the profile stands without them."""
     program = ncu.find_ncu()
     if program is None:
         return {"problem": "ncu is not here: install Nsight Compute, or put it on the PATH"}
-    command = _prepare(replace(job, cell=_few_tokens(job.cell) | {"eager": True}), folder, scratch, ("nvtx",))
+    command = prepare(replace(job, cell=_few_tokens(job.cell) | {"eager": True}), folder, scratch, ("nvtx",))
     try:
-        return ncu.one_kernel(program, kernel_in, command, scratch, timeout_s=job.timeout_s)
+        return ncu.one_kernel(program, kernel_in, command, scratch, timeout_s=timeout_s)
     except ProfileError as error:
         return {"problem": str(error)}
 
@@ -105,60 +97,11 @@ def _few_tokens(cell: dict) -> dict:
     return cell | {"workload": workload}
 
 
-def _under_nsys(job: Job, folder: Path, scratch: Path, tool: Nsys) -> tuple[Trace, list[dict]]:
-    """What nsys recorded, and the passes as the process itself timed them."""
-    command = _prepare(job, folder, scratch, UNDER_NSYS)
-    export = nsys.collect(tool, command, scratch, timeout_s=job.timeout_s, with_cuda=job.on_gpu)
-    passes = _answer(scratch, 0, scratch / "nsys.log")["result"]["passes"]
-    return read_sqlite(export, domain=DOMAIN), passes
-
-
-def _run(job: Job, folder: Path, scratch: Path, passes: tuple[str, ...]) -> tuple[dict, Telemetry]:
-    """What the process answered, and the telemetry of its life."""
-    command, log = _prepare(job, folder, scratch, passes), scratch / "target.log"
-    with ExitStack() as stack:
-        samplers = []
-
-        def watch(pid: int) -> None:
-            samplers.append(stack.enter_context(open_sampler(pid, on_gpu=job.on_gpu, rate_hz=job.telemetry_rate_hz)))
-
-        try:
-            ended = nsys.run_bounded(command, log=log, timeout_s=job.timeout_s, what="the profiled process", started=watch)
-        except ProfileError as error:
-            raise WorkerError("hang", str(error)) from None
-    return _answer(scratch, ended.code, log), samplers[0].telemetry
-
-
-def _prepare(job: Job, folder: Path, scratch: Path, passes: tuple[str, ...]) -> list[str]:
-    """The command, with its job file written and an older answer removed."""
-    profile = {"cell": job.cell, "folder": str(folder.absolute()), "seed": job.seed, "passes": list(passes)}
-    text = json.dumps({"backend": job.backend, "load": job.load, "profile": profile})
-    path = scratch / "job.json"
-    try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{scratch}: could not be stored ({error.strerror}); free some space") from None
-    return [sys.executable, "-m", "harness.profile.target", str(path.absolute())]
-
-
-def _answer(scratch: Path, code: int, log: Path) -> dict:
-    """What the process wrote; an error for what it reports, or for its end without a word."""
-    path = scratch / RESULT
-    if path.is_file():
-        answer = json.loads(path.read_text(encoding="utf-8"))
-        if "error" in answer:
-            raise reported(answer["error"])
-        return answer
-    if code < 0:
-        raise WorkerError("killed", f"the profiled process was ended by {signal.Signals(-code).name}. {nsys.tail(log)}")
-    raise WorkerError("crashed", f"the profiled process left no result (exit code {code}). {nsys.tail(log)}")
-
-
-def _files(folder: Path, scratch: Path, passes: list[dict]) -> dict[str, str]:
+def _files(folder: Path, scratch: Path, passes: list[dict], keep_steps: int | None) -> dict[str, str]:
     """What is kept for other tools: nsys's report, the torch profiler's traces. Exports are removed: the report has it all."""
     kept = {kind: name for done in passes if done["name"] == "torch" for kind, name in done["samples"].items()}
+    for name in kept.values() if keep_steps is not None else ():
+        trim(folder / name, keep_steps)
     report = scratch / "nsys" / "nsys.nsys-rep"
     for spare in (scratch / "nsys").glob("nsys.*"):
         if spare.suffix in (".qdstrm", ".sqlite"):

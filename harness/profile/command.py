@@ -6,13 +6,14 @@ cells with requests are profiled, once each; the workload is cut to what a profi
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 from harness.device import Device
 from harness.errors import HarnessError, InterruptedRunError, NothingMeasuredError, ScenarioError, StorageError, UsageError
 from harness.plan import Cell
-from harness.profile.cell import Job, profile_cell
+from harness.profile.cell import profile_cell
+from harness.profile.options import ProfileOptions
+from harness.profile.process import Job
 from harness.profile.tools import Nsys, find_nsys
 from harness.record import RunWriter, provenance, read_run
 from harness.record.read import Run
@@ -22,28 +23,17 @@ from harness.run.group import Measurement, load_arguments, sample_stem
 from harness.run.prepare import Prepared, prepare
 from harness.run.records import make_record
 from harness.scenario.arrival import num_slots
-from harness.scenario.schema import Scenario
+from harness.scenario.schema import Scenario, WorkloadSpec
+from harness.workload.bounds import bounds_of
 
-PROFILERS = ("auto", "nsys", "torch")
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileOptions:
-    """What the command line adds. `steps`: most output tokens a request. `kernel_in`: a range whose first kernel ncu sees."""
-
-    only: str | None = None
-    out: Path | None = None
-    profiler: str = "auto"
-    steps: int = 32
-    kernel_in: str | None = None
 
 
 def execute_profile(scenario: Scenario, device: Device, options: ProfileOptions, tell: Tell) -> Run:
     """Profile every cell with requests; raises HarnessError subclasses with the exit code that each stands for."""
     tool = choose_tool(options.profiler, tell)
-    shortened = scenario.model_copy(update={"workloads": [_shortened(w, options.steps) for w in scenario.workloads]})
-    prepared = prepare(shortened, device, only=options.only)
+    short = scenario.model_copy(update={"workloads": [shortened(w, options.steps) for w in scenario.workloads]})
+    prepared = prepare(short, device, only=options.only)
     cells = [cell for cell in prepared.plan.cells if not cell.is_quality]
     if not cells:
         reasons = "\n".join(f"  {item.cell.cell_id}: {item.reason}" for item in prepared.plan.dropped)
@@ -51,7 +41,9 @@ def execute_profile(scenario: Scenario, device: Device, options: ProfileOptions,
     writer = start_run(prepared, new_folder(scenario, options.out))
     try:
         for cell in cells:
-            writer.append(_record(cell, prepared, writer, tool, options, tell))
+            record = _record(cell, prepared, writer, tool, options=options, tell=tell)
+            writer.append(record)
+            options = learned(options, record["profile"], tell)
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted; the profiles so far are in {writer.folder}") from None
     writer.write_info(read_run(writer.folder).info | {"finished_utc": provenance.utc_now()})
@@ -69,13 +61,26 @@ def choose_tool(wish: str, tell: Tell) -> Nsys | None:
     return tool
 
 
-def _shortened(workload, steps: int):
-    """Two rounds of the slots, `steps` tokens each: a profile asks where time goes, not how fast a long run is."""
-    rounds = min(workload.num_requests, 2 * num_slots(workload.arrival))
-    return workload.model_copy(update={"output_tokens": max(2, min(workload.output_tokens, steps)), "num_requests": rounds})
+def shortened(workload: WorkloadSpec, steps: int) -> WorkloadSpec:
+    """Two rounds of the slots, `steps` tokens each: a profile asks where time goes, not how fast a long run is.
+
+    Answers that are drawn, or that a trace brings, stay as they are where none is longer than `steps`.
+    """
+    bounds = bounds_of(workload)
+    cut = {"output_tokens": max(2, steps)} if bounds.max_output_tokens > steps else {}
+    return workload.model_copy(update=cut | {"num_requests": min(bounds.num_requests, 2 * num_slots(workload.arrival))})
 
 
-def _record(cell: Cell, prepared: Prepared, writer: RunWriter, tool, options: ProfileOptions, tell: Tell) -> dict:
+def learned(options: ProfileOptions, block: dict | None, tell: Tell) -> ProfileOptions:
+    """CUDA is not traced again by an nsys that lost its kernels once: it costs time, and the process its speed."""
+    nsys = (block or {}).get("nsys")
+    if options.nsys_trace != "auto" or not nsys or not nsys["lost_kernels"]:
+        return options
+    tell("nsys lost kernels of CUDA: it traces NVTX alone from here on, and kernels are the torch profiler's")
+    return replace(options, nsys_trace="nvtx")
+
+
+def _record(cell: Cell, prepared: Prepared, writer: RunWriter, tool, *, options: ProfileOptions, tell: Tell) -> dict:
     tell(f"profiling {cell.cell_id} ...")
     started_utc, started = provenance.utc_now(), time.monotonic()
     job = Job(
@@ -86,6 +91,7 @@ def _record(cell: Cell, prepared: Prepared, writer: RunWriter, tool, options: Pr
             "model": cell.model,
             "workload": cell.workload.model_dump(mode="json"),
             "stem": sample_stem(cell, 0),
+            "eager": options.is_eager,
         },
         prepared.scenario.seed,
         prepared.scenario.limits.load_timeout_s + prepared.scenario.limits.cell_timeout_s,
@@ -93,7 +99,7 @@ def _record(cell: Cell, prepared: Prepared, writer: RunWriter, tool, options: Pr
         prepared.scenario.telemetry_rate_hz,
     )
     try:
-        loaded, result = profile_cell(job, writer.folder, tool, wish=options.profiler, kernel_in=options.kernel_in)
+        loaded, result = profile_cell(job, writer.folder, tool, options)
         measurement = Measurement(cell, 0, loaded, result, None)
     except StorageError:
         raise

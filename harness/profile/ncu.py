@@ -1,19 +1,25 @@
 """One kernel under Nsight Compute: the first that is launched in a named range, with its counters.
 
-In: an ncu, a command, a range's name. Out: {"kernel", "inside", "metrics": [...]}; ProfileError where ncu may not read counters
-or saw no kernel in the range. The kernel is replayed several times: no time around it means anything.
+In: an ncu, a command, a range's name or path. Out: {"kernel", "inside", "metrics": [...]}; ProfileError where ncu may not read
+counters or saw no kernel in the range. The kernel is replayed some ten times, what it wrote put back before each: no time
+around it means anything. Clocks stay as they are (by default ncu lowers them to the base clock); caches are emptied between
+replays, as a model of many layers leaves them.
 """
 
 import csv
 import io
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import ProfileError
 from harness.profile.nsys import run_bounded, tail
 from harness.profile.read import DOMAIN
+from harness.profile.table import PHASES, ROOTS
 
 HEADER = "Kernel Name"
+SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats")
+"""Some ten replays of the kernel; `--set full` takes forty."""
 NO_PERMISSION = "ERR_NVGPUCTRPERM"
 
 
@@ -24,9 +30,19 @@ def find_ncu() -> str | None:
 
 
 def ncu_command(ncu: str, inside: str, command: list[str]) -> list[str]:
-    """`inside`: a push/pop range of ours; the slash says so to ncu."""
-    nvtx = ["--nvtx", "--nvtx-include", f"{DOMAIN}@{inside}/"]
-    return [ncu, *nvtx, "--launch-count", "1", "--csv", "--page", "details", *command]
+    """`inside`: a push/pop range of ours, or several from the outermost in, as "prefill/experts"."""
+    sections = [part for name in SECTIONS for part in ("--section", name)]
+    nvtx = ["--nvtx", "--nvtx-include", stack_filter(inside)]
+    return [ncu, *nvtx, "--launch-count", "1", "--clock-control", "none", *sections, "--csv", "--page", "details", *command]
+
+
+def stack_filter(inside: str) -> str:
+    """ncu's words for it. A name alone is looked for in decode steps: a prompt goes through the same ranges before them."""
+    names = inside.split("/")
+    if names[0] not in ROOTS:
+        names.insert(0, PHASES[0])
+    # A slash makes a range one of push and pop; a star stands for any ranges between.
+    return f"{DOMAIN}@{'/*/'.join(names)}" if len(names) > 1 else f"{DOMAIN}@{names[0]}/"
 
 
 def one_kernel(ncu: str, inside: str, command: list[str], folder: Path, *, timeout_s: float) -> dict:
@@ -52,4 +68,13 @@ def parse(output: str) -> list[dict]:
     first = next((index for index, line in enumerate(lines) if line.startswith('"') and f'"{HEADER}"' in line), None)
     if first is None:
         return []
-    return list(csv.DictReader(io.StringIO("\n".join(line for line in lines[first:] if line.startswith('"')))))
+    return list(csv.DictReader(io.StringIO("\n".join(_of_rows(lines[first:])))))
+
+
+def _of_rows(lines: list[str]) -> Iterator[str]:
+    """Lines that begin with a quote, and those that go on inside one: the column of ranges has several lines a row."""
+    is_open = False
+    for line in lines:
+        if is_open or line.startswith('"'):
+            yield line
+            is_open ^= line.count('"') % 2 == 1

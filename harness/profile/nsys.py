@@ -23,7 +23,9 @@ from harness.profile.tools import Nsys
 
 QUIET = ("--sample=none", "--cpuctxsw=none")
 POLL_S, LOOK_S = 0.05, 1.0
-IMPORT_TIMEOUT_S = 300.0
+IMPORT_TIMEOUT_S = 120.0
+CUDA, NVTX = "cuda,nvtx", "nvtx"
+"""What nsys traces: kernels with their launches beside the ranges, or the ranges alone."""
 LEFT = ("nsys.nsys-rep", "nsys.qdstrm", "nsys.sqlite")
 TAIL_CHARS = 300
 MARK = "HARNESS_PROFILE_MARK"
@@ -117,22 +119,22 @@ def tail(log: Path) -> str:
     return f"Its last words: {' | '.join(lines[-3:])[-TAIL_CHARS:]}" if lines else "It said nothing."
 
 
-def profile_command(nsys: Nsys, report: Path, command: list[str], *, with_cuda: bool) -> list[str]:
-    """`report` without suffix."""
-    trace = "cuda,nvtx" if with_cuda else "nvtx"
-    graphs = ["--cuda-graph-trace=node"] if with_cuda and tuple(map(int, nsys.version.split(".")[:2])) >= (2021, 5) else []
+def profile_command(nsys: Nsys, report: Path, command: list[str], *, trace: str) -> list[str]:
+    """`report` without suffix. `trace`: CUDA or NVTX."""
+    knows_nodes = tuple(map(int, nsys.version.split(".")[:2])) >= (2021, 5)
+    graphs = ["--cuda-graph-trace=node"] if trace == CUDA and knows_nodes else []
     return [
         nsys.path, "profile", f"--trace={trace}", *QUIET, *graphs, "--force-overwrite=true", "--export=none",
         f"--output={report}", *command,
     ]  # fmt: skip
 
 
-def collect(nsys: Nsys, command: list[str], folder: Path, *, timeout_s: float, with_cuda: bool) -> Path:
+def collect(nsys: Nsys, command: list[str], folder: Path, *, timeout_s: float, trace: str) -> Path:
     """Profile `command`; the sqlite export. The command's own exit code is nsys's, and is checked by what it left."""
     report, log = folder / "nsys", folder / "nsys.log"
     for name in LEFT:
         (folder / name).unlink(missing_ok=True)  # an older report would be taken for this one's
-    full = profile_command(nsys, report, command, with_cuda=with_cuda)
+    full = profile_command(nsys, report, command, trace=trace)
     ended = run_bounded(full, log=log, timeout_s=timeout_s, what="nsys profile")
     if ended.code < 0:
         name = signal.Signals(-ended.code).name

@@ -3,10 +3,12 @@
 A tiny random model, so that a cell takes seconds.
 """
 
+import gzip
 import json
 
 import psutil
 import pytest
+import yaml
 
 from commands import assert_refused, environment, run_harness
 from fake_nsys import write_fake
@@ -90,6 +92,24 @@ def test_ranges_and_steps_agree_on_the_whole(profiled):
     by_steps = sum(row["end_ns"] - row["start_ns"] for row in steps)
     by_ranges = sum(row["end_ns"] - row["start_ns"] for row in ranges if row["name"] in ("decode step", "prefill"))
     assert by_steps * 0.98 - 50_000 * len(steps) <= by_ranges <= by_steps
+
+
+@pytest.mark.slow
+def test_drawn_lengths_fewer_passes_and_a_short_trace(scenario):
+    data = yaml.safe_load(scenario.read_text())
+    lengths = {
+        "prompt_tokens": {"kind": "uniform", "low": 4, "high": 9},
+        "output_tokens": {"kind": "uniform", "low": 3, "high": 8},
+    }
+    data["workloads"][0] |= lengths
+    done = profile(write_scenario(scenario.parent, data), "--rounds", "1", "--keep-steps", "1", "--eager")
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = record_of(scenario)
+    trace = json.loads(gzip.decompress((scenario.parent / "out" / record["profile"]["files"]["trace"]).read_bytes()))
+    assert [event["name"] for event in trace["traceEvents"]].count("decode step") == 1
+    step = next(row for row in record["profile"]["rows"] if row["path"] == ["decode step"])
+    (off,) = [one for one in record["profile"]["overhead"] if one["what"] == "off"]
+    assert off["n"] == step["count"], "one pass of each kind, over the same steps"
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from harness.errors import ProfileError
-from harness.profile.ncu import ncu_command, one_kernel
+from harness.profile.ncu import ncu_command, one_kernel, parse, stack_filter
 from harness.profile.render import lines
 
 CSV = """==PROF== Connected to process 7
@@ -24,9 +24,29 @@ def fake(folder, output: str) -> str:
     return str(path)
 
 
-def test_the_range_is_a_push_pop_range_of_our_domain():
-    command = ncu_command("ncu", "gate-up GEMM", ["python", "x.py"])
-    assert command[command.index("--nvtx-include") + 1] == "fp4moe@gate-up GEMM/" and command[-2:] == ["python", "x.py"]
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        pytest.param("experts", "fp4moe@decode step/*/experts", id="a-name-is-of-decode-steps"),
+        pytest.param("prefill/experts", "fp4moe@prefill/*/experts", id="a-path-is-of-its-own-root"),
+        pytest.param("decode step", "fp4moe@decode step/", id="a-root-alone-ends-in-the-slash-of-push-and-pop"),
+    ],
+)
+def test_the_range_is_a_push_pop_range_of_our_domain(inside, expected):
+    command = ncu_command("ncu", inside, ["python", "x.py"])
+    assert stack_filter(inside) == expected == command[command.index("--nvtx-include") + 1]
+    assert command[-2:] == ["python", "x.py"]
+
+
+def test_one_kernel_at_the_clocks_that_there_are():
+    command = ncu_command("ncu", "experts", ["python"])
+    assert command[command.index("--launch-count") + 1] == "1" and command[command.index("--clock-control") + 1] == "none"
+
+
+def test_a_column_with_several_lines_does_not_break_its_row():
+    head = '"ID","Kernel Name","thread Domain:Push/Pop_Range","Metric Name","Metric Value"'
+    rows = parse(f'==PROF== x\n{head}\n"0","gemm","fp4moe:decode step\nfp4moe:experts","Duration","64.1"\n==PROF== y\n')
+    assert len(rows) == 1 and rows[0]["Metric Value"] == "64.1"
 
 
 def test_counters_are_read_from_between_the_other_lines(tmp_path):

@@ -24,7 +24,7 @@ def found(path: Path, monkeypatch) -> tuple[Nsys | None, str]:
 
 def collect(folder: Path, way: str, timeout_s: float = 20.0, command: list[str] = DOES_NOTHING):
     path = write_fake(folder, way)
-    return nsys.collect(Nsys(str(path), "2024.1.1", None), command, folder, timeout_s=timeout_s, with_cuda=False)
+    return nsys.collect(Nsys(str(path), "2024.1.1", None), command, folder, timeout_s=timeout_s, trace=nsys.NVTX)
 
 
 def test_hanging_nsys_is_ended_with_its_agent(tmp_path):
@@ -105,9 +105,9 @@ def test_missing_nsys(tmp_path, monkeypatch):
 
 def test_graph_nodes_are_traced_where_cuda_is():
     tool = Nsys("nsys", "2024.1.1", None)
-    command = nsys.profile_command(tool, Path("r"), ["python", "x.py"], with_cuda=True)
+    command = nsys.profile_command(tool, Path("r"), ["python", "x.py"], trace=nsys.CUDA)
     assert "--cuda-graph-trace=node" in command and "--trace=cuda,nvtx" in command and command[-2:] == ["python", "x.py"]
-    plain = nsys.profile_command(tool, Path("r"), ["python"], with_cuda=False)
+    plain = nsys.profile_command(tool, Path("r"), ["python"], trace=nsys.NVTX)
     assert "--trace=nvtx" in plain and {"--sample=none", "--cpuctxsw=none"} < set(plain)
 
 
