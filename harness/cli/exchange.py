@@ -9,7 +9,7 @@ from harness.cli.options import json_option, print_json
 from harness.errors import StorageError, UsageError
 
 EXPORTS = {"vllm": "vllm_bench", "aiperf": "aiperf", "benchmark-report": "benchmark_report"}
-IMPORTS = {"vllm": "vllm_bench", "aiperf": "aiperf"}
+IMPORTS = {"vllm": "vllm_bench_read", "aiperf": "aiperf_read"}
 
 
 @click.command()
@@ -51,9 +51,12 @@ def export(run: Path, form: str, out: Path | None, as_json: bool):
 @click.option(
     "target", "--target", default="unknown", metavar="NAME", help="The machine, as 'NVIDIA H100'; the file does not say."
 )
+@click.option(
+    "tool_version", "--tool-version", metavar="TEXT", help="Of the tool, where its file does not say (vLLM's does not)."
+)
 @click.option("out", "--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @json_option
-def import_(files, form, model, weights, activations, target, out, as_json):
+def import_(files, form, model, weights, activations, target, tool_version, out, as_json):
     """Read FILEs of `vllm bench serve --save-result` or AIPerf as one run; files of one workload become its repeats."""
     from importlib import import_module
 
@@ -63,7 +66,7 @@ def import_(files, form, model, weights, activations, target, out, as_json):
         raise UsageError(f"--out {out}: already holds a run; name another folder")
     module = import_module(f"harness.exchange.{IMPORTS[form]}")
     results = [result for path in files for result in module.read(path)]
-    folder = write_run(results, Described(model, weights, activations, target), out, list(files))
+    folder = write_run(results, Described(model, weights, activations, target, tool_version), out, list(files))
     if as_json:
         print_json({"folder": str(folder), "num_records": len(results)})
     else:

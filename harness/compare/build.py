@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.compare.clients import note_on, refusals
 from harness.compare.differences import Difference, differences_between
 from harness.compare.exact import ExactChange, exact_changes
 from harness.compare.judge import Judgement, judge_all
@@ -79,13 +80,14 @@ def compare_pair(pair: CellPair, rules: Rules, *, across: str) -> PairResult:
     """Judge one pair of cells."""
     judgements, notes = [], []
     if not (pair.a.is_heldout or pair.b.is_heldout):
-        sides = [(item, values_of(pair.a, item.metric), values_of(pair.b, item.metric)) for item in rules.primary]
+        refused = refusals(pair.a, pair.b)
+        sides = [
+            (item, values_of(pair.a, item.metric), values_of(pair.b, item.metric).refused_for(refused.get(item.metric)))
+            for item in rules.primary
+        ]
         judgements = judge_all(sides, rules, pairing=pair.pairing)
-        notes = list(
-            dict.fromkeys(
-                f"{name}: {note}" for _, a, b in sides for name, v in (("baseline", a), ("other", b)) for note in v.notes
-            )
-        )
+        of_sides = (f"{name}: {note}" for _, a, b in sides for name, v in (("baseline", a), ("other", b)) for note in v.notes)
+        notes = note_on(pair.a, pair.b) + list(dict.fromkeys(of_sides))
     if across != "run" and (pair.a.is_reference or pair.b.is_reference):
         judgements = [replace(j, verdict="not judged", reason=REFERENCE_SPEED) for j in judgements]
     return PairResult(pair, tuple(judgements), tuple(exact_changes(pair.a, pair.b)), tuple(notes))

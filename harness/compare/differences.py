@@ -31,8 +31,13 @@ def differences_between(runs: Sequence[LoadedRun]) -> tuple[Difference, ...]:
     facts = [_facts(run) for run in runs]
     names = dict.fromkeys(name for found in facts for name in found)
     rows = [Difference(_group(name), name, tuple(found.get(name) for found in facts)) for name in names]
-    unlike = [row for row in rows if len(set(row.values)) > 1]
+    unlike = [row for row in rows if len(set(_known(row.values, runs))) > 1]
     return tuple(sorted(unlike, key=lambda row: GROUPS.index(row.group)))
+
+
+def _known(values: Sequence[str | None], runs: Sequence[LoadedRun]) -> list[str | None]:
+    """Without what another tool's file does not say, which is no difference."""
+    return [value for value, run in zip(values, runs, strict=True) if value is not None or "imported" not in run.info]
 
 
 def _facts(run: LoadedRun) -> dict[str, str]:

@@ -50,14 +50,19 @@ def join_key(cell: MeasuredCell) -> tuple[str, str, str, str]:
 def differences(a: MeasuredCell, b: MeasuredCell) -> list[str]:
     """In words, what makes b another question than a; empty when the two can be compared."""
     one, two = identity_of(a), identity_of(b)
-    found = [
-        f"{name} is {_show(x)} in {a.run.run_id} and {_show(y)} in {b.run.run_id}"
-        for name, x, y in _leaves(one.question, two.question)
-        if x is not _ABSENT and y is not _ABSENT
-    ]
+    found = differing(one.question, two.question, a.run.run_id, b.run.run_id)
     if one.weights_sha256 and two.weights_sha256 and one.weights_sha256 != two.weights_sha256:
         found.append(f"the weights are other ones ({one.weights_sha256[:12]} and {two.weights_sha256[:12]})")
     return found
+
+
+def differing(a: dict, b: dict, name_a: str, name_b: str) -> list[str]:
+    """In words, every key of both whose value is not the same."""
+    return [
+        f"{path} is {_show(x)} in {name_a} and {_show(y)} in {name_b}"
+        for path, x, y in _leaves(a, b)
+        if x is not _ABSENT and y is not _ABSENT
+    ]
 
 
 _ABSENT = object()

@@ -6,6 +6,7 @@ In: measured cells, an axis, the baseline. Out: pairs of cells, and what could n
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.compare.clients import counterpart, is_imported
 from harness.compare.identity import differences, join_key
 from harness.errors import HarnessError, UsageError
 from harness.report.cells import MeasuredCell
@@ -59,19 +60,25 @@ def _across_runs(cells, baseline: str | None) -> tuple[list[CellPair], list[Unpa
     base = {join_key(cell): cell for cell in cells if cell.run.run_id == first}
     pairs, left, used = [], [], set()
     for cell in (cell for cell in cells if cell.run.run_id != first):
-        other = base.get(join_key(cell))
-        unlike = (
-            [f"{first} has no cell of this model, backend, precision and workload"]
-            if other is None
-            else differences(other, cell)
-        )
-        used.add(join_key(cell))
+        other, unlike = _beside(cell, base, first)
+        used.add(join_key(other or cell))
         if unlike:
             left.append(Unpaired(cell, "; ".join(unlike)))
         else:
             pairs.append(CellPair(other, cell))
     left += [Unpaired(cell, "only the baseline has it") for key, cell in base.items() if key not in used]
     return pairs, left
+
+
+def _beside(cell: MeasuredCell, base: dict[tuple, MeasuredCell], first: str) -> tuple[MeasuredCell | None, list[str]]:
+    """The baseline's cell of the same name, or of the same load where one of the two is imported; and what differs."""
+    other = base.get(join_key(cell))
+    if other is not None:
+        return other, differences(other, cell)
+    foreign = list(base.values()) if is_imported(cell) else [item for item in base.values() if is_imported(item)]
+    if foreign:
+        return counterpart(cell, foreign)
+    return None, [f"{first} has no cell of this model, backend, precision and workload"]
 
 
 def _across_field(cells, across: str, baseline: str) -> tuple[list[CellPair], list[Unpaired]]:

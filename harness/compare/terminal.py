@@ -79,7 +79,7 @@ def _pair(result: PairResult):
         values = (item.median_a, item.median_b) if hasattr(item, "median_a") else (item.value_a, item.value_b)
         texts = [figure(value, item.unit) for value in values]
         verdict = Text(item.verdict, style=STYLES[item.verdict])
-        if item.reason and item.verdict == "not judged":
+        if item.reason and (item.verdict == "not judged" or item.low is None):
             verdict.append(f": {item.reason}", style="dim")
         shown.add_row(item.metric, *texts, change_of(item), interval_of(item), verdict)
     return shown

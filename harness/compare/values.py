@@ -4,7 +4,7 @@ In: a measured cell. Out: `Values`. A NaN in a record is named, never averaged; 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.metrics import METRICS
 from harness.report.cells import MeasuredCell
@@ -22,6 +22,10 @@ class Values:
     @property
     def numbers(self) -> list[float]:
         return list(self.by_repeat.values())
+
+    def refused_for(self, reason: str | None) -> "Values":
+        """The same, not to be judged for this reason; a problem that it already has comes first."""
+        return self if reason is None or self.problem else replace(self, problem=reason)
 
 
 def values_of(cell: MeasuredCell, metric: str) -> Values:

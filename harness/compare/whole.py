@@ -18,6 +18,10 @@ def notes_on(run: LoadedRun) -> list[str]:
         shown = "; ".join(f"{cell_id} ({count(number, 'repeat')})" for cell_id, number in list(missing.items())[:4])
         more = f" and {len(missing) - 4} more cells" if len(missing) > 4 else ""
         notes.append(f"{run.run_id}: not finished, these are missing: {shown}{more}")
+    if "imported" in run.info:
+        notes.append(
+            f"{run.run_id}: {run.info['imported']['tool']}'s file names no machine, clocks or libraries, so none are compared"
+        )
     return notes
 
 

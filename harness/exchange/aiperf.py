@@ -1,154 +1,153 @@
-"""AIPerf's profile_export_aiperf.json, written and read.
+"""AIPerf's profile_export_aiperf.json, written. `aiperf_read` reads it.
 
-Fields: aiperf/common/models/export_models.py of ai-dynamo/aiperf. A metric is a block {unit, avg, min, max, std, p1 ... p99};
-what is unset is left out. AIPerf's `inter_token_latency` is one value a request, which is our TPOT; the pooled gaps that
-we call ITL are its `inter_chunk_latency`.
+Form: schema 1.4 of aiperf 0.13.0 (aiperf/common/models/export_models.py, which its own model accepts). A metric is a block
+{unit, avg, min, max, std, p1 ... p99, count, sum}; what is unset is left out. AIPerf counts from the time of sending; the
+wait before it is `credit_to_start_latency`, and with it `effective_latency`. Its `inter_token_latency` is one value a
+request, our TPOT; our ITL, the pooled gaps, is its `inter_chunk_latency`. Its std divides by n.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from datetime import datetime, timedelta
 
-from harness.exchange.errors import ExchangeError
-from harness.exchange.foreign import ForeignResult, number, read_json
-from harness.exchange.served import Served
+from harness.exchange.distribution import PERCENTILES, distribution
+from harness.exchange.served import RequestRow, Served
 
-PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
-_LATENCIES = {
+SCHEMA_VERSION = "1.4"
+FAMILIES = {
     "time_to_first_token": "ttft",
     "inter_token_latency": "tpot",
     "inter_chunk_latency": "itl",
     "request_latency": "e2el",
 }
-_RATES = {"request_throughput": "request_throughput", "output_token_throughput": "output_throughput"}
-_TO_MS = {"ms": 1.0, "sec": 1e3, "s": 1e3, "us": 1e-3, "ns": 1e-6}
-_FROM_BLOCK = {"mean": "avg", "median": "p50", "std": "std", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
+_FROM_METRICS = {"avg": "mean", "p50": "median", "p90": "p90", "p95": "p95", "p99": "p99"}
+_PHASES = {
+    "closed": "concurrency",
+    "poisson": "poisson",
+    "constant": "constant",
+    "gamma": "gamma",
+    "all_at_once": "concurrency",
+}
+"""Our kinds of arrival by AIPerf's phases. All at once is a concurrency of all requests; a ramp or a trace has no phase."""
 
 
 def export(served: Served) -> dict:
     """One repeat as AIPerf writes it; distributions come from the samples, or from the metrics where those are gone."""
-    blocks = {"request_throughput": _one("requests/sec", served.metric("request_throughput"))}
-    blocks |= {name: _latency(served, name, family) for name, family in _LATENCIES.items()}
-    blocks |= {
+    blocks = {name: block for name, block in (_totals(served) | _distributions(served)).items() if block is not None}
+    config = _config(served)
+    run_id, repeat = served.run.run_id, served.record["repeat"]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "benchmark_id": run_id,
+        **blocks,
+        **({} if config is None else {"input_config": config}),
+        "run_info": {"benchmark_id": run_id, "trial": repeat, "run_label": served.record["cell_id"]},
+        "was_cancelled": False,
+        "is_complete": True,
+        "error_summary": _errors(served),
+        **_times(served),
+    }
+
+
+def _totals(served: Served) -> dict:
+    ended = served.num_completed + served.num_failed
+    failed = _one("requests", served.num_failed) if served.num_failed else None
+    return {
+        "request_throughput": _one("requests/sec", served.metric("request_throughput")),
         "request_count": _one("requests", served.num_completed),
-        "error_request_count": _one("requests", served.num_failed),
+        "error_request_count": failed,
+        "completed_request_count": _one("requests", ended),
+        "request_error_rate": _one("%", 100 * served.num_failed / ended),
         "output_token_throughput": _one("tokens/sec", served.metric("output_throughput")),
-        "output_sequence_length": _lengths(served, "output_tokens"),
-        "input_sequence_length": _lengths(served, "prompt_tokens"),
+        "input_token_throughput": _one("tokens/sec", served.input_tokens / served.duration_s),
+        "total_token_throughput": _one("tokens/sec", served.metric("total_token_throughput")),
+        "total_output_tokens": _one("tokens", served.output_tokens),
         "total_osl": _one("tokens", served.output_tokens),
         "total_isl": _one("tokens", served.input_tokens),
         "benchmark_duration": _one("sec", served.duration_s),
     }
-    return {name: block for name, block in blocks.items() if block is not None} | {
-        "input_config": _config(served),
-        "was_cancelled": False,
-        "error_summary": [],
-        "start_time": served.record["started_utc"],
-    }
 
 
-def _config(served: Served) -> dict:
-    load = {
-        "request_count": served.workload["num_requests"],
-        "concurrency": served.concurrency,
-        "request_rate": served.rate_per_s,
-    }
+def _distributions(served: Served) -> dict:
+    if served.requests is None:
+        lengths = {"output_sequence_length": served.output_tokens, "input_sequence_length": served.input_tokens}
+        return {name: _from_metrics(served, family) for name, family in FAMILIES.items()} | {
+            name: _one("tokens", total / served.num_completed) for name, total in lengths.items()
+        }
+    rows = served.requests
+    outputs = _block("tokens", [row.output_tokens for row in rows])
+    return (
+        {name: _block("ms", _in_ms(served.sent_latencies_s(family))) for name, family in FAMILIES.items()}
+        | {name: _block("ms", _in_ms(values)) for name, values in _waits(rows).items()}
+        | {
+            "output_token_throughput_per_user": _block("tokens/sec/user", [1 / row.tpot_s for row in rows if row.tpot_s]),
+            "output_sequence_length": outputs,
+            "output_token_count": outputs,
+            "input_sequence_length": _block("tokens", [row.prompt_tokens for row in rows]),
+        }
+    )
+
+
+def _waits(rows: Sequence[RequestRow]) -> dict[str, list[float]]:
+    """Seconds, by AIPerf's name."""
     return {
-        "endpoint": {"model_names": [served.record["model"]]},
-        "loadgen": {key: value for key, value in load.items() if value is not None},
-        "harness": {"run_id": served.run.run_id, "cell_id": served.record["cell_id"], "repeat": served.record["repeat"]},
+        "time_to_second_token": [row.gaps_s[0] for row in rows if row.gaps_s],
+        "decode_duration": [row.latency_s - row.ttft_s for row in rows],
+        "credit_to_start_latency": [row.queue_s for row in rows],
+        "effective_latency": [row.latency_s for row in rows],
     }
+
+
+def _config(served: Served) -> dict | None:
+    """None for arrivals that AIPerf has no phase for; its model refuses a configuration without one."""
+    arrival, requests = served.workload.get("arrival") or {}, served.workload["num_requests"]
+    kind = _PHASES.get(arrival.get("kind"))
+    if kind is None:
+        return None
+    cap = requests if arrival["kind"] == "all_at_once" else None
+    extra = {"concurrency": served.max_in_flight or cap, "rate": served.rate_per_s, "smoothness": arrival.get("burstiness")}
+    phase = {"name": "profiling", "kind": "profiling", "type": kind, "requests": requests}
+    lengths = {"isl": {"mean": served.mean_tokens("prompt_tokens")}, "osl": {"mean": served.mean_tokens("output_tokens")}}
+    return {
+        "models": {"items": [{"name": served.record["model"]}]},
+        "endpoint": {"urls": [served.record["backend"]], "type": "completions", "streaming": True},
+        "datasets": [{"name": "main", "type": "synthetic", "entries": requests, "prompts": lengths}],
+        "phases": [phase | {key: value for key, value in extra.items() if value is not None}],
+    }
+
+
+def _errors(served: Served) -> list[dict]:
+    details = {"type": "Failed", "message": "failed or never sent; the run's record says why"}
+    return [{"error_details": details, "count": served.num_failed}] if served.num_failed else []
+
+
+def _times(served: Served) -> dict[str, str]:
+    """UTC without a zone: AIPerf's own have none."""
+    start = datetime.fromisoformat(served.record["started_utc"].replace("Z", ""))
+    end = start + timedelta(seconds=served.duration_s)
+    return {"start_time": start.isoformat(), "end_time": end.isoformat()}
 
 
 def _one(unit: str, value: float | None) -> dict | None:
-    return None if value is None else {"unit": unit, "avg": value}
+    return None if value is None else {"unit": unit, "avg": float(value)}
 
 
-def _latency(served: Served, name: str, family: str) -> dict | None:
-    if served.requests is not None:
-        values = {
-            "ttft": [row.ttft_s for row in served.requests],
-            "tpot": [row.tpot_s for row in served.requests if row.tpot_s is not None],
-            "itl": [gap for row in served.requests for gap in row.gaps_s],
-            "e2el": [row.latency_s for row in served.requests],
-        }[family]
-        return _distribution("ms", [1e3 * value for value in values])
-    found = {field: served.metric(f"{statistic}_{family}_ms") for statistic, field in _FROM_BLOCK.items()}
-    return None if found["avg"] is None else {"unit": "ms"} | {key: value for key, value in found.items() if value is not None}
+def _in_ms(values_s: Sequence[float]) -> list[float]:
+    return [1e3 * value for value in values_s]
 
 
-def _lengths(served: Served, field: str) -> dict | None:
-    if served.requests is not None:
-        return _distribution("tokens", [getattr(row, field) for row in served.requests])
-    total = served.output_tokens if field == "output_tokens" else served.input_tokens
-    return _one("tokens", total / served.num_completed)
-
-
-def _distribution(unit: str, values: Sequence[float]) -> dict | None:
-    import numpy as np
-
-    if not values:
+def _from_metrics(served: Served, family: str) -> dict | None:
+    """TTFT and the end-to-end latency of an open loop count from another time than AIPerf's, so they are left out."""
+    is_closed = (served.workload.get("arrival") or {}).get("kind") == "closed"
+    found = {field: served.metric(f"{statistic}_{family}_ms") for field, statistic in _FROM_METRICS.items()}
+    if found["avg"] is None or (family in ("ttft", "e2el") and not is_closed):
         return None
-    found = {f"p{p}": float(np.percentile(values, p)) for p in PERCENTILES}
-    std = {"std": float(np.std(values, ddof=1))} if len(values) > 1 else {}
-    return {"unit": unit, "avg": float(np.mean(values)), "min": float(min(values)), "max": float(max(values))} | found | std
+    return {"unit": "ms"} | {field: value for field, value in found.items() if value is not None}
 
 
-def read(path: Path) -> list[ForeignResult]:
-    """The result of a file; ExchangeError naming what is missing."""
-    (data,) = read_json(path)[:1]
-    completed = int(_average(path, data, "request_count"))
-    if completed < 1:
-        raise ExchangeError(f"{path}: request_count: no request was completed, so there is nothing to import")
-    metrics = {ours: _average(path, data, theirs) for theirs, ours in _RATES.items()}
-    for theirs, family in _LATENCIES.items():
-        metrics |= _latency_metrics(data.get(theirs), family)
-    prompt = _average(path, data, "input_sequence_length")
-    output = _average(path, data, "output_sequence_length")
-    metrics["total_token_throughput"] = metrics["request_throughput"] * (prompt + output)
-    config = data.get("input_config") or {}
-    errors = data.get("error_request_count")
-    return [
-        ForeignResult(
-            tool="aiperf",
-            tool_backend=str((config.get("endpoint") or {}).get("type") or "openai"),
-            model=_model(config),
-            started_utc=str(data["start_time"])[:19] + "Z" if data.get("start_time") else None,
-            duration_s=completed / metrics["request_throughput"],
-            num_completed=completed,
-            num_failed=int(errors["avg"]) if isinstance(errors, dict) and errors.get("avg") else 0,
-            prompt_tokens=prompt,
-            output_tokens=output,
-            arrival=_arrival(config.get("loadgen") or {}),
-            metrics=metrics,
-            other={"input_config": config},
-        )
-    ]
-
-
-def _average(path: Path, data: dict, name: str) -> float:
-    block = data.get(name)
-    if not isinstance(block, dict):
-        raise ExchangeError(f"{path}: {name}: missing; is this an AIPerf profile_export_aiperf.json?")
-    return number(path, {f"{name}.avg": block.get("avg")}, f"{name}.avg")
-
-
-def _latency_metrics(block: object, family: str) -> dict[str, float]:
-    """Statistics in ms; a percentile that AIPerf gives below our n is left for the reader of its own file."""
-    if not isinstance(block, dict) or block.get("unit") not in _TO_MS:
-        return {}
-    scale = _TO_MS[block["unit"]]
-    found = {f"{ours}_{family}_ms": block.get(theirs) for ours, theirs in _FROM_BLOCK.items()}
-    return {name: scale * float(value) for name, value in found.items() if isinstance(value, int | float)}
-
-
-def _model(config: dict) -> str:
-    names = (config.get("endpoint") or {}).get("model_names") or ["unknown"]
-    return str(names[0])
-
-
-def _arrival(load: dict) -> dict:
-    if load.get("concurrency") is not None:
-        return {"kind": "closed", "concurrency": load["concurrency"]}
-    if load.get("request_rate") is not None:
-        return {"kind": "poisson", "rate_per_s": load["request_rate"]}
-    return {"kind": "all_at_once"}
+def _block(unit: str, values: Sequence[float]) -> dict | None:
+    found = distribution(values)
+    if not found:
+        return None
+    names = [name for name in (*(f"p{p}" for p in PERCENTILES), "min", "max") if name in found]
+    shown = {"avg": found["mean"]} | {name: found[name] for name in names}
+    return {"unit": unit, **shown, "std": found["std_population"], "count": len(values), "sum": float(sum(values))}

@@ -9,10 +9,10 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from harness.exchange.distribution import distribution
 from harness.exchange.served import Served
 
 VERSION = "0.2"
-PERCENTILES = {"p1": 1, "p5": 5, "p10": 10, "p25": 25, "p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99}
 _FROM_METRICS = {"mean": "mean", "stddev": "std", "p50": "median", "p90": "p90", "p95": "p95", "p99": "p99"}
 _LATENCIES = (
     ("time_to_first_token", "ttft", "s"),
@@ -37,12 +37,16 @@ def export(served: Served) -> dict:
 
 def _run(served: Served) -> dict:
     start = datetime.fromisoformat(served.record["started_utc"].replace("Z", "+00:00"))
-    end = start + timedelta(seconds=served.record.get("duration_s") or served.duration_s)
+    seconds = served.record.get("duration_s") or served.duration_s
     identity = f"{served.run.run_id}/{served.name}"
     return {
         "uid": _digest(identity),
         "eid": _digest(served.run.run_id),
-        "time": {"start": start.isoformat(), "end": end.isoformat(), "duration": f"PT{served.duration_s:.6f}S"},
+        "time": {
+            "start": start.isoformat(),
+            "end": (start + timedelta(seconds=seconds)).isoformat(),
+            "duration": f"PT{seconds:.6f}S",
+        },
         "description": f"{served.run.scenario_name}: {served.record['cell_id']}, repeat {served.record['repeat']}",
         "keywords": [served.record["precision"]["label"], served.workload["name"]],
     }
@@ -70,17 +74,31 @@ def _load(served: Served, tool: dict) -> dict:
     spec = served.workload
     standardized = {
         **tool,
-        "source": "sampled" if (served.record.get("weights") or {}).get("source") == "trained" else "random",
-        "input_seq_len": {"distribution": "fixed", "value": spec["prompt_tokens"]},
-        "output_seq_len": {"distribution": "fixed", "value": spec["output_tokens"]},
+        "source": _source(served),
+        "input_seq_len": _length(served, "prompt_tokens"),
+        "output_seq_len": _length(served, "output_tokens"),
     }
-    load = {"rate_qps": served.rate_per_s, "concurrency": served.concurrency}
+    load = {"rate_qps": served.rate_per_s, "concurrency": served.max_in_flight}
     standardized |= {key: value for key, value in load.items() if value is not None}
     return {
         "metadata": {"cfg_id": _digest(json.dumps(spec, sort_keys=True))},
         "standardized": standardized,
         "native": {"config": spec},
     }
+
+
+def _source(served: Served) -> str:
+    """A trained model is given text and random weights random tokens; a server's model does not say."""
+    if (served.workload.get("source") or {}).get("kind") == "sharegpt":
+        return "sampled"
+    weights = (served.record.get("weights") or {}).get("source")
+    return {"trained": "sampled", "random": "random"}.get(weights, "unknown")
+
+
+def _length(served: Served, field: str) -> dict:
+    """A drawn length has no one value: its mean as served."""
+    is_fixed = isinstance(served.workload[field], int)
+    return {"distribution": "fixed" if is_fixed else "other", "value": served.mean_tokens(field)}
 
 
 def _aggregate(served: Served) -> dict:
@@ -101,13 +119,7 @@ def _aggregate(served: Served) -> dict:
 
 def _latency(served: Served, family: str, units: str) -> dict | None:
     if served.requests is not None:
-        values = {
-            "ttft": [row.ttft_s for row in served.requests],
-            "tpot": [row.tpot_s for row in served.requests if row.tpot_s is not None],
-            "itl": [gap for row in served.requests for gap in row.gaps_s],
-            "e2el": [row.latency_s for row in served.requests],
-        }[family]
-        return _statistics(units, values)
+        return _statistics(units, served.latencies_s(family))
     found = {field: served.metric(f"{statistic}_{family}_ms") for field, statistic in _FROM_METRICS.items()}
     if found["mean"] is None:
         return None
@@ -119,15 +131,11 @@ def _lengths(served: Served, field: str) -> dict | None:
 
 
 def _statistics(units: str, values: Sequence[float]) -> dict | None:
-    import numpy as np
-
-    if not values:
+    found = distribution(values)
+    if not found:
         return None
-    spread = {"stddev": float(np.std(values, ddof=1))} if len(values) > 1 else {}
-    found = {name: float(np.percentile(values, p)) for name, p in PERCENTILES.items()}
-    return (
-        {"units": units, "mean": float(np.mean(values)), "min": float(min(values)), "max": float(max(values))} | found | spread
-    )
+    del found["std_population"]
+    return {"units": units} | {"stddev" if name == "std" else name: value for name, value in found.items()}
 
 
 def _known(items: dict) -> dict:

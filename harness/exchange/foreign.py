@@ -16,9 +16,14 @@ MAX_BYTES = 512 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ForeignResult:
-    """One run of another client. `metrics` by the names of harness/metrics.py; `requests` where the file holds them."""
+    """One run of another client. `metrics` by the names of harness/metrics.py; `requests` where the file holds them.
+
+    Families are ttft, tpot, itl and e2el. `counts`: samples of a family, where known. `absent`: why a family is not there.
+    `differs`: why a family, or `rates`, is not what harness/metrics.py defines.
+    """
 
     tool: str
+    tool_version: str | None
     tool_backend: str
     model: str
     started_utc: str | None
@@ -29,6 +34,9 @@ class ForeignResult:
     output_tokens: float
     arrival: dict
     metrics: dict[str, float]
+    counts: dict[str, int] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    differs: dict[str, str] = field(default_factory=dict)
     requests: tuple[RequestTimes, ...] = ()
     other: dict[str, Any] = field(default_factory=dict)
     """What the file says besides: its configuration, kept as it is."""

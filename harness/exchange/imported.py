@@ -4,13 +4,12 @@ In: ForeignResults, and what their files do not say (precision, machine). Out: t
 become its repeats, in order. Each record is a WARN that says who measured it, and carries no weights hash and no check.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.collect import tables
-from harness.collect.values import measured, missing
+from harness.exchange.definitions import metrics_of, not_comparable
 from harness.exchange.foreign import ForeignResult
-from harness.metrics import METRICS
 from harness.precisions import ACTIVATIONS, METHODS, Precision
 from harness.record import SCHEMA_VERSION, RunWriter, provenance
 from harness.report.plots.style import slug
@@ -26,22 +25,35 @@ class Described:
     weights: str = UNKNOWN
     activations: str = UNKNOWN
     target: str = UNKNOWN
+    tool_version: str | None = None
+    """Of the tool, where its file does not say."""
 
 
 def write_run(results: list[ForeignResult], described: Described, folder: Path, files: list[Path]) -> Path:
     """Write the folder; StorageError where it cannot be."""
+    results = [replace(result, tool_version=result.tool_version or described.tool_version) for result in results]
     records = _records(results, described)
     first = results[0]
     info = {
         "schema_version": SCHEMA_VERSION,
         "run_id": folder.name,
         "scenario_name": f"imported-{first.tool}",
-        "scenario": {"name": f"imported-{first.tool}", "description": f"Measured by {first.tool}", "repeats": 1},
+        "scenario": {
+            "name": f"imported-{first.tool}",
+            "description": f"Measured by {first.tool}",
+            "repeats": 1 + max(record["repeat"] for record in records),
+        },
         "scenario_sha256": None,
         "started_utc": first.started_utc,
         "finished_utc": results[-1].started_utc,
-        "imported": {"tool": first.tool, "files": [path.name for path in files], "imported_utc": provenance.utc_now()},
-        "provenance": {"tool": first.tool, "other": [result.other for result in results]},
+        "imported": {
+            "tool": first.tool,
+            "tool_version": first.tool_version,
+            "files": [path.name for path in files],
+            "imported_utc": provenance.utc_now(),
+            "other": [result.other for result in results],
+        },
+        "provenance": {"client": _named(first)},
         "plan": {"cells": [], "dropped": []},
     }
     writer = RunWriter.create(folder, info)
@@ -70,8 +82,8 @@ def _record(result: ForeignResult, described: Described) -> dict:
     precision, workload = _precision(described), _workload(result)
     model = described.model or slug(result.model)
     kind = slug(described.target) or UNKNOWN
-    failed = f"; {result.num_failed} requests failed" if result.num_failed else ""
-    reason = f"measured by {result.tool} with its own definitions and client, not by this harness{failed}"
+    failed = f"; {result.num_failed} of {result.num_completed + result.num_failed} requests failed" if result.num_failed else ""
+    reason = f"measured by {_named(result)} with its own definitions and client, not by this harness{failed}"
     return {
         "schema_version": SCHEMA_VERSION,
         "cell_id": "/".join([model, result.tool, precision["id"], workload["name"], kind]),
@@ -89,26 +101,29 @@ def _record(result: ForeignResult, described: Described) -> dict:
         "implementation": [{"op": "experts", "chosen": "not recorded", "is_reference": False, "refused": []}],
         "check": None,
         "weights": None,
-        "metrics": _metrics(result),
+        "metrics": metrics_of(result),
         "experts": None,
+        "imported": {"tool": result.tool, "tool_version": result.tool_version, "not_comparable": not_comparable(result)},
         "samples": {},
     }
 
 
-def _metrics(result: ForeignResult) -> dict:
-    """What the tool gave; the rest of the request metrics is null with the reason."""
-    found = {name: measured(name, value, result.num_completed) for name, value in result.metrics.items()}
-    wanted = [name for name, metric in METRICS.items() if metric.unit in ("ms", "tokens/s", "requests/s")]
-    return {name: found.get(name) or missing(name, f"not in {result.tool}'s file") for name in wanted} | found
+def _named(result: ForeignResult) -> str:
+    return f"{result.tool} {result.tool_version or '(its version is not in the file)'}"
 
 
 def _workload(result: ForeignResult) -> dict:
     prompt, output = round(result.prompt_tokens), round(result.output_tokens)
-    load = result.arrival.get("concurrency") or result.arrival.get("rate_per_s")
-    name = f"{prompt}in-{output}out" + (f"-{'c' if 'concurrency' in result.arrival else 'r'}{load:g}" if load else "")
+    name = f"{prompt}in-{output}out{_suffix(result.arrival)}"
     requests = result.num_completed + result.num_failed
     lengths = {"prompt_tokens": prompt, "output_tokens": output, "num_requests": requests}
     return {"name": name, "kind": "requests", **lengths, "arrival": result.arrival}
+
+
+def _suffix(arrival: dict) -> str:
+    """`-c4` for a closed loop of 4, `-r30-c8` for 30 a second with 8 in flight at most."""
+    parts = (("r", arrival.get("rate_per_s")), ("c", arrival.get("concurrency") or arrival.get("max_concurrency")))
+    return "".join(f"-{letter}{value:g}" for letter, value in parts if value)
 
 
 def _precision(described: Described) -> dict:

@@ -1,11 +1,12 @@
 """One repeat of a request workload, ready to be written in another tool's words.
 
-In: a run and a record. Out: `Served`: totals, and the times of each request where the samples are beside the record.
+In: a run and a record. Out: `Served`: totals, and the times of each answered request where the samples are beside the record.
 Seconds count from the first submission. Totals without samples come from the metrics, which all requests went into.
+Our latencies count from when a request was due, other clients' from when they sent it: `latencies_s` and `sent_latencies_s`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.exchange.errors import ExchangeError
@@ -16,9 +17,10 @@ NS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
-    """One request, seconds."""
+    """One answered request, seconds; `ttft_s` and `latency_s` count from when it was due, `queue_s` before it was sent."""
 
     start_s: float
+    queue_s: float
     ttft_s: float
     latency_s: float
     gaps_s: tuple[float, ...]
@@ -60,10 +62,40 @@ class Served:
         """Requests in flight of a closed loop; None in an open one."""
         return (self.workload.get("arrival") or {}).get("concurrency")
 
+    def latencies_s(self, family: str) -> list[float]:
+        """Samples of ttft, tpot, itl or e2el as defined in harness/metrics.py; needs `requests`."""
+        return _FAMILIES[family](self.requests)
+
+    def sent_latencies_s(self, family: str) -> list[float]:
+        """The same with ttft and e2el from the time of sending, as other clients count; needs `requests`."""
+        rows = [replace(row, ttft_s=row.ttft_s - row.queue_s, latency_s=row.latency_s - row.queue_s) for row in self.requests]
+        return _FAMILIES[family](rows)
+
+    def mean_tokens(self, field: str) -> float:
+        """`prompt_tokens` or `output_tokens` of a request: what was asked where that is one number, else the mean served."""
+        asked = self.workload[field]
+        if isinstance(asked, int | float):
+            return float(asked)
+        return (self.input_tokens if field == "prompt_tokens" else self.output_tokens) / self.num_completed
+
+    @property
+    def max_in_flight(self) -> int | None:
+        """The cap on requests in flight; None for none."""
+        arrival = self.workload.get("arrival") or {}
+        return arrival.get("concurrency") or arrival.get("max_concurrency")
+
     @property
     def rate_per_s(self) -> float | None:
         """Requests a second of an open loop; None in a closed one."""
         return (self.workload.get("arrival") or {}).get("rate_per_s")
+
+
+_FAMILIES = {
+    "ttft": lambda rows: [row.ttft_s for row in rows],
+    "tpot": lambda rows: [row.tpot_s for row in rows if row.tpot_s is not None],
+    "itl": lambda rows: [gap for row in rows for gap in row.gaps_s],
+    "e2el": lambda rows: [row.latency_s for row in rows],
+}
 
 
 def served_in(run: LoadedRun) -> Iterator[Served]:
@@ -100,11 +132,12 @@ def _requests(run: LoadedRun, record: dict) -> tuple[RequestRow, ...] | None:
 def _read(path: Path) -> tuple[RequestRow, ...]:
     import pyarrow.parquet as parquet
 
-    rows = [row for row in parquet.read_table(path).to_pylist() if row["output_tokens"]]
+    rows = [row for row in parquet.read_table(path).to_pylist() if _is_answered(row)]
     first_ns = min((row["submitted_ns"] for row in rows), default=0)
     return tuple(
         RequestRow(
             start_s=(row["submitted_ns"] - first_ns) / NS,
+            queue_s=(row["submitted_ns"] - row["scheduled_ns"]) / NS,
             ttft_s=row["ttft_ms"] / 1e3,
             latency_s=row["e2el_ms"] / 1e3,
             gaps_s=_gaps(row["token_times_ns"]),
@@ -113,6 +146,11 @@ def _read(path: Path) -> tuple[RequestRow, ...]:
         )
         for row in rows
     )
+
+
+def _is_answered(row: dict) -> bool:
+    """Whether the metrics count it: the load client's samples hold warm-up and failed requests too."""
+    return bool(row["output_tokens"]) and not row.get("is_warmup") and row.get("failure") is None
 
 
 def _gaps(times_ns: list[int]) -> tuple[float, ...]:

@@ -1,133 +1,107 @@
-"""The result JSON of `vllm bench serve --save-result`, written and read.
+"""The result JSON of `vllm bench serve --save-result`, written. `vllm_bench_read` reads it.
 
-Keys and units: vllm/benchmarks/serve.py of vLLM (ttfts, itls, latencies and start_times in seconds, metrics in ms).
-Our p99 is null below 100 samples; the key is then left out, where vLLM would print the maximum.
+Keys and units: vllm/benchmarks/serve.py of vLLM 0.32.0 (arrays in seconds, metrics in ms). vLLM counts from the time of
+sending; the wait before it is `queue_times`. Its std divides by n. Our p99 is null below 100 samples; the key is then left
+out, where vLLM prints a figure. Not written: generated texts, which are not kept as vLLM does, and `rtfx`, which is of audio.
 """
 
-from datetime import UTC, datetime
-from pathlib import Path
+from collections import Counter
+from datetime import datetime, timedelta
+from itertools import accumulate
 
-from harness.collect.latency import RequestTimes
-from harness.exchange.foreign import ForeignResult, number, read_json
+from harness.exchange.distribution import distribution
 from harness.exchange.served import Served
-from harness.metrics import METRICS
 
-NS = 1e9
 _FAMILIES = ("ttft", "tpot", "itl", "e2el")
 _STATISTICS = ("mean", "median", "std", "p50", "p90", "p95", "p99")
-_RATES = ("request_throughput", "output_throughput", "total_token_throughput")
-_REQUIRED = ("duration", "completed", "total_input_tokens", "total_output_tokens", *_RATES)
 
 
 def export(served: Served) -> dict:
     """One repeat as `--save-result --save-detailed` writes it; without the arrays where the samples are gone."""
     head = {
-        "date": _date(served.record["started_utc"]),
+        "date": _date(served),
         "endpoint_type": served.record["backend"],
         "backend": served.record["backend"],
         "label": served.record["precision"]["label"],
         "model_id": served.record["model"],
         "tokenizer_id": served.record["model"],
         "num_prompts": served.workload["num_requests"],
-        "request_rate": served.rate_per_s or "inf",
-        "burstiness": 1.0,
-        "max_concurrency": served.concurrency,
         "harness_run_id": served.run.run_id,
         "harness_cell_id": served.record["cell_id"],
         "harness_repeat": served.record["repeat"],
         "harness_weights_sha256": (served.record.get("weights") or {}).get("sha256"),
-    }
+        "max_concurrency": served.max_in_flight,
+    } | _traffic(served.workload.get("arrival") or {})
     totals = {
         "duration": served.duration_s,
         "completed": served.num_completed,
         "failed": served.num_failed,
         "total_input_tokens": served.input_tokens,
         "total_output_tokens": served.output_tokens,
-        "request_goodput": None,
+        "request_throughput": served.metric("request_throughput"),
+        "request_goodput": served.metric("request_goodput"),
+        "output_throughput": served.metric("output_throughput"),
+        "total_token_throughput": served.metric("total_token_throughput"),
     }
-    names = [*_RATES, *(f"{statistic}_{family}_ms" for family in _FAMILIES for statistic in _STATISTICS)]
-    metrics = {name: served.metric(name) for name in names if served.metric(name) is not None}
-    return head | totals | metrics | _arrays(served)
+    return head | totals | (_from_metrics(served) if served.requests is None else _arrays(served) | from_samples(served))
+
+
+def _traffic(arrival: dict) -> dict:
+    """vLLM's rate and shape; null where vLLM has no such traffic (a trace's times, gaps that are all the same)."""
+    if arrival.get("kind") == "ramp":
+        ends = {"ramp_up_start_rps": arrival["from_rate_per_s"], "ramp_up_end_rps": arrival["to_rate_per_s"]}
+        return {"request_rate": "inf", "burstiness": 1.0, "ramp_up_strategy": "linear"} | ends
+    is_unlimited = arrival.get("kind") in ("closed", "all_at_once")
+    shape = None if arrival.get("kind") in ("constant", "trace") else float(arrival.get("burstiness") or 1.0)
+    return {"request_rate": "inf" if is_unlimited else arrival.get("rate_per_s"), "burstiness": shape}
 
 
 def _arrays(served: Served) -> dict:
-    if served.requests is None:
-        return {}
+    rows = served.requests
     return {
-        "input_lens": [row.prompt_tokens for row in served.requests],
-        "output_lens": [row.output_tokens for row in served.requests],
-        "ttfts": [row.ttft_s for row in served.requests],
-        "itls": [list(row.gaps_s) for row in served.requests],
-        "latencies": [row.latency_s for row in served.requests],
-        "start_times": [row.start_s for row in served.requests],
-        "errors": ["" for _ in served.requests],
-    }
+        "input_lens": [row.prompt_tokens for row in rows],
+        "output_lens": [row.output_tokens for row in rows],
+        "ttfts": served.sent_latencies_s("ttft"),
+        "itls": [list(row.gaps_s) for row in rows],
+        "latencies": served.sent_latencies_s("e2el"),
+        "start_times": [row.start_s for row in rows],
+        "queue_times": [row.queue_s for row in rows],
+        "errors": ["" for _ in rows],
+    } | peaks(served)
 
 
-def _date(started_utc: str) -> str:
-    return datetime.fromisoformat(started_utc.replace("Z", "+00:00")).strftime("%Y%m%d-%H%M%S")
+def peaks(served: Served) -> dict:
+    """Most tokens in, and requests alive in, one of the seconds counted from the first start: vLLM's definition."""
+    if not served.requests:
+        return {}
+    tokens, alive = Counter(), Counter()
+    for row, ttft_s, latency_s in zip(
+        served.requests, served.sent_latencies_s("ttft"), served.sent_latencies_s("e2el"), strict=True
+    ):
+        tokens.update(int(time_s) for time_s in accumulate(row.gaps_s, initial=row.start_s + ttft_s))
+        alive.update(range(int(row.start_s), int(row.start_s + latency_s) + 1))
+    return {"max_output_tokens_per_s": float(max(tokens.values())), "max_concurrent_requests": max(alive.values())}
 
 
-def read(path: Path) -> list[ForeignResult]:
-    """Every result of a file; ExchangeError naming what is missing."""
-    return [_result(path, data) for data in read_json(path)]
+def from_samples(served: Served) -> dict[str, float]:
+    """vLLM's statistics: from the time of sending, std over n; a percentile of too few samples is left out."""
+    found = {}
+    for family in _FAMILIES:
+        statistics = distribution([1e3 * value for value in served.sent_latencies_s(family)])
+        statistics |= {"median": statistics.get("p50"), "std": statistics.get("std_population")}
+        found |= {f"{name}_{family}_ms": statistics[name] for name in _STATISTICS if statistics.get(name) is not None}
+    return found
 
 
-def _result(path: Path, data: dict) -> ForeignResult:
-    values = {key: number(path, data, key) for key in _REQUIRED}
-    completed = int(values["completed"])
-    number(path, data, "completed", minimum=1)
-    metrics = {
-        key: float(value)
-        for key, value in data.items()
-        if key in METRICS and isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    arrays = ("ttfts", "itls", "input_lens", "output_lens")
-    arrays_there = all(isinstance(data.get(key), list) for key in arrays)
-    known = {*metrics, *_REQUIRED, *arrays, "start_times", "latencies", "generated_texts", "errors", "queue_times"}
-    return ForeignResult(
-        tool="vllm-bench",
-        tool_backend=str(data.get("backend") or data.get("endpoint_type") or "vllm"),
-        model=str(data.get("model_id") or "unknown"),
-        started_utc=_started(data.get("date")),
-        duration_s=values["duration"],
-        num_completed=completed,
-        num_failed=int(data.get("failed") or 0),
-        prompt_tokens=values["total_input_tokens"] / completed,
-        output_tokens=values["total_output_tokens"] / completed,
-        arrival=_arrival(data),
-        metrics=metrics,
-        requests=_requests(data) if arrays_there else (),
-        other={key: value for key, value in data.items() if key not in known},
-    )
+def _from_metrics(served: Served) -> dict[str, float]:
+    """Without samples: TTFT and E2EL of an open loop count from another time than vLLM's, and our std divides by n - 1."""
+    is_closed = (served.workload.get("arrival") or {}).get("kind") == "closed"
+    families = [family for family in _FAMILIES if is_closed or family in ("tpot", "itl")]
+    names = [f"{statistic}_{family}_ms" for family in families for statistic in _STATISTICS if statistic != "std"]
+    return {name: served.metric(name) for name in names if served.metric(name) is not None}
 
 
-def _arrival(data: dict) -> dict:
-    rate, concurrency = data.get("request_rate"), data.get("max_concurrency")
-    if concurrency is not None:
-        return {"kind": "closed", "concurrency": concurrency}
-    if isinstance(rate, int | float):
-        return {"kind": "poisson", "rate_per_s": rate}
-    return {"kind": "all_at_once"}
-
-
-def _started(date: object) -> str | None:
-    """`20260131-120000` as ISO; the clock's zone is not in the file, so none is claimed but UTC's form."""
-    try:
-        return datetime.strptime(str(date), "%Y%m%d-%H%M%S").replace(tzinfo=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except ValueError:
-        return None
-
-
-def _requests(data: dict) -> tuple[RequestTimes, ...]:
-    starts = data.get("start_times") or [0.0] * len(data["ttfts"])
-    rows = zip(starts, data["ttfts"], data["itls"], data["input_lens"], data["output_lens"], strict=False)
-    return tuple(_times(index, *row) for index, row in enumerate(rows) if row[4])
-
-
-def _times(index: int, start_s: float, ttft_s: float, gaps_s: list[float], prompt: int, output: int) -> RequestTimes:
-    start_ns = int(start_s * NS)
-    times = [start_ns + int(ttft_s * NS)]
-    for gap in gaps_s:
-        times.append(times[-1] + int(gap * NS))
-    return RequestTimes(f"request-{index}", start_ns, start_ns, tuple(times), prompt, output)
+def _date(served: Served) -> str:
+    """The end, as in vLLM's file; in UTC, where vLLM has the client's local time."""
+    start = datetime.fromisoformat(served.record["started_utc"].replace("Z", "+00:00"))
+    return (start + timedelta(seconds=served.duration_s)).strftime("%Y%m%d-%H%M%S")

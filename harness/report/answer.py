@@ -106,8 +106,11 @@ def _places(members: list[Variant]) -> str:
 
 
 def _inside(variant: Variant) -> str:
-    """'GPU, triton-upcast'."""
+    """'GPU, triton-upcast'; of an imported run 'measured by aiperf 0.13.0', which is all that its file says."""
     cell = next((cell for cell in variant.cells if cell.records), variant.head)
+    imported = cell.first.get("imported")
+    if imported is not None:
+        return " ".join(filter(None, ("measured by", imported["tool"], imported["tool_version"])))
     kind = "CPU" if cell.target_kind == "cpu" else "GPU"
     return f"{kind}, {'reference implementation' if cell.is_reference else cell.implementation}"
 

@@ -4,33 +4,19 @@ import json
 
 import pytest
 
-from gate_runs import record, records, timed, write_run
-from harness.collect import tables
-from harness.collect.latency import RequestTimes, StepTimes, latency_metrics, throughput_metrics
-from harness.exchange import aiperf, benchmark_report, vllm_bench
+from exchange_runs import served_run
+from gate_runs import records, timed, write_run
+from harness.exchange import aiperf, aiperf_read, benchmark_report, vllm_bench, vllm_bench_read
 from harness.exchange.errors import ExchangeError
 from harness.exchange.imported import Described
 from harness.exchange.imported import write_run as write_imported
 from harness.exchange.served import served_in
 from harness.report.data import load
 
-MS = 1_000_000
-
 
 @pytest.fixture
 def run(tmp_path):
-    """One repeat of four requests with samples: 20 ms to the first token, then 5 ms a token, 32 tokens; one at a time."""
-    times = []
-    for index in range(4):
-        start = index * 200 * MS
-        tokens = tuple(start + 20 * MS + step * 5 * MS for step in range(32))
-        times.append(RequestTimes(f"request-{index}", start, start, tokens, 32, 32))
-    metrics = latency_metrics(times) | throughput_metrics(times, [StepTimes(0, "decode", 0, 5 * MS, 1, 1)])
-    row = record({}, extra_metrics=metrics)
-    folder = write_run(tmp_path / "run", [row])
-    (folder / "samples").mkdir()
-    tables.write_requests(folder / "samples" / "r.parquet", times)
-    return load(write_run(folder, [row | {"samples": {"requests": "samples/r.parquet"}}]))
+    return served_run(tmp_path)
 
 
 def test_vllm_keys_and_units(run):
@@ -47,12 +33,13 @@ def test_vllm_keys_and_units(run):
 def test_aiperf_blocks(run):
     (served,) = served_in(run)
     found = aiperf.export(served)
-    assert found["time_to_first_token"] == pytest.approx(
-        found["time_to_first_token"] | {"unit": "ms", "avg": 20, "p99": 20, "min": 20}
-    )
+    ttft = found["time_to_first_token"]
+    assert ttft["unit"] == "ms" and ttft["avg"] == ttft["min"] == ttft["p75"] == pytest.approx(20) and ttft["count"] == 4
+    assert "p90" not in ttft and "p99" in found["inter_chunk_latency"]  # 4 requests, 124 gaps
     assert found["inter_token_latency"]["avg"] == pytest.approx(5) and found["request_count"] == {"unit": "requests", "avg": 4}
     assert found["output_token_throughput"]["unit"] == "tokens/sec" and found["output_sequence_length"]["p50"] == 32
-    assert found["input_config"]["loadgen"] == {"request_count": 4, "concurrency": 1}
+    (phase,) = found["input_config"]["phases"]
+    assert phase == {"name": "profiling", "kind": "profiling", "type": "concurrency", "requests": 4, "concurrency": 1}
 
 
 def test_benchmark_report_has_the_required_parts_and_units(run):
@@ -80,12 +67,16 @@ def test_without_samples_the_metrics_are_exported_alone(run):
     assert report["latency"]["time_to_first_token"]["p50"] == pytest.approx(0.02)
 
 
-@pytest.mark.parametrize(("module", "name"), [(vllm_bench, "vllm-bench"), (aiperf, "aiperf")])
-def test_round_trip_keeps_the_figures(run, tmp_path, module, name):
+@pytest.mark.parametrize(
+    ("writer", "reader", "name"),
+    [(vllm_bench, vllm_bench_read, "vllm-bench"), (aiperf, aiperf_read, "aiperf")],
+    ids=["vllm", "aiperf"],
+)
+def test_round_trip_keeps_the_figures(run, tmp_path, writer, reader, name):
     (served,) = served_in(run)
     path = tmp_path / "result.json"
-    path.write_text(json.dumps(module.export(served)))
-    results = module.read(path) + module.read(path)
+    path.write_text(json.dumps(writer.export(served)))
+    results = reader.read(path) + reader.read(path)
     folder = write_imported(
         results, Described(weights="nvfp4", activations="bf16", target="NVIDIA H100"), tmp_path / "in", [path]
     )
@@ -107,7 +98,7 @@ def test_imported_runs_are_read_by_report_frames_and_compare(run, tmp_path):
     (served,) = served_in(run)
     path = tmp_path / "result.json"
     path.write_text(json.dumps(vllm_bench.export(served)))
-    folder = write_imported(vllm_bench.read(path), Described(), tmp_path / "in", [path])
+    folder = write_imported(vllm_bench_read.read(path), Described(), tmp_path / "in", [path])
     assert harness.load_runs([folder])["output_throughput"].notna().all()
     assert "vllm-bench" in write_reports([folder], folder).markdown.read_text()
 
@@ -117,7 +108,7 @@ def test_append_mode_of_vllm_is_read_line_by_line(run, tmp_path):
     line = json.dumps(vllm_bench.export(served))
     path = tmp_path / "results.json"
     path.write_text(line + "\n" + line)
-    assert len(vllm_bench.read(path)) == 2
+    assert len(vllm_bench_read.read(path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -133,7 +124,7 @@ def test_append_mode_of_vllm_is_read_line_by_line(run, tmp_path):
         ),
     ],
 )
-@pytest.mark.parametrize("module", [vllm_bench, aiperf])
+@pytest.mark.parametrize("module", [vllm_bench_read, aiperf_read])
 def test_a_file_that_is_not_a_result_is_named(tmp_path, content, word, module):
     path = tmp_path / "x.json"
     path.write_text(content)
