@@ -134,3 +134,49 @@ def test_a_disk_that_fails_is_a_checkpoint_error(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="embed_tokens.weight: cannot be read .*Input/output error"):
         load_model(folder, Precision("nvfp4"))
     assert threads_reading() == 0
+
+
+class FakeStream:
+    """A stream and its events that do everything at once, on a CPU."""
+
+    def __init__(self, *args, **named) -> None:
+        self.waited = 0
+
+    def record(self) -> None:
+        self.waited -= 1
+
+    def synchronize(self) -> None:
+        self.waited += 1
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error) -> None: ...
+
+
+def test_blocks_pass_through_pinned_memory_and_are_waited_for(tmp_path, monkeypatch):
+    folder = write(tmp_path / "m", max_shard_bytes=100_000)
+    mapped, real_empty, pinned, events, recorded = open_checkpoint(folder).shards, torch.empty, [], [], []
+
+    def empty(size, *, dtype, device="cpu", pin_memory=False):
+        made = real_empty(size, dtype=dtype)
+        if pin_memory:
+            pinned.append(made)
+        return made
+
+    def event(blocking):
+        events.append(FakeStream())
+        return events[-1]
+
+    for name, fake in (("Stream", FakeStream), ("stream", lambda stream: stream), ("Event", event)):
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "computing")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: recorded.append("given back"))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: recorded.append(stream))
+    monkeypatch.setattr(module.torch, "empty", empty)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 1000)
+    shards = StreamedShards(mapped, mapped.tensors, torch.device("cuda:0"))
+    assert all(same_bytes(shards.read(name), mapped.read(name)) for name in mapped.tensors)
+    shards.close()
+    assert [block.numel() for block in pinned] == [1000] * module.num_readers(), "all the host memory there is"
+    assert len(events) == module.num_readers() and not any(event.waited for event in events)
+    assert recorded == ["computing"] * len(mapped.tensors) + ["given back"]
