@@ -8,8 +8,8 @@ import torch
 
 from fp4moe.precision import Precision
 from fp4moe.runtime import MIXTRAL_8X7B
+from fp4moe.runtime.digest import SeedDigest
 from fp4moe.runtime.random_weights import RandomSource
-from fp4moe.runtime.weights import SeedDigest
 
 SOURCE = RandomSource(MIXTRAL_8X7B, 3, torch.device("cuda"))
 NVFP4 = Precision("nvfp4")

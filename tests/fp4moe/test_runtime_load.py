@@ -11,9 +11,9 @@ from fp4moe.pocket import checkpoint_dir
 from fp4moe.precision import Precision
 from fp4moe.quantize import dequantize, quantize_weight
 from fp4moe.runtime import MixtralConfig, RandomWeights, load_model
+from fp4moe.runtime.digest import WeightsDigest
 from fp4moe.runtime.experts import prepare_down, prepare_gate_up
 from fp4moe.runtime.random_weights import STANDARD_DEVIATION, RandomSource
-from fp4moe.runtime.weights import WeightsDigest
 
 CONFIG = MixtralConfig(
     vocab_size=97, hidden_size=64, intermediate_size=128, num_layers=2,

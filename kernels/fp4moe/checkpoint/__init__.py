@@ -7,13 +7,14 @@ execution.
 from fp4moe.checkpoint.export import LAYOUTS, export
 from fp4moe.checkpoint.random_checkpoint import write_random
 from fp4moe.checkpoint.reader import Checkpoint, open_checkpoint, read_hf
-from fp4moe.checkpoint.stack import split_rows, stack_experts, stack_gate_up
+from fp4moe.checkpoint.stack import ExpertStack, split_rows, stack_experts, stack_gate_up
 from fp4moe.checkpoint.storages import STORAGES
 
 __all__ = [
     "LAYOUTS",
     "STORAGES",
     "Checkpoint",
+    "ExpertStack",
     "export",
     "open_checkpoint",
     "read_hf",

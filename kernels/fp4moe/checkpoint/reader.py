@@ -2,16 +2,18 @@
 
 In: a folder in Hugging Face layout, sharded or not, unquantized or in a layout of storages.py. Out: plain
 tensors and expert matrices, shapes checked against config.json, values checked to be finite, nothing
-requantized. Attention quantized by others is dequantized to BF16, as only experts run in their stored format
-here. Bad input is a CheckpointError (a FormatError for NaN and inf) with file, tensor, value found and what
+requantized. Tensors are mapped from their files as they are asked for; from `streamed` they come read ahead, on
+any device, and are checked there. Attention quantized by others is dequantized to BF16, as only experts run in
+their stored format here. Bad input is a CheckpointError (a FormatError for NaN and inf) with file, tensor, value found and what
 is allowed.
 
 Shapes: [F, D] w1 (gate) and w3 (up), [D, F] w2 (down).
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ from fp4moe.checkpoint.quantization_config import detect_storage
 from fp4moe.checkpoint.shards import Shards, read_json
 from fp4moe.checkpoint.stack import stack_experts, stack_gate_up
 from fp4moe.checkpoint.storages import STORAGES, UNQUANTIZED, Storage, load_plain
+from fp4moe.checkpoint.stream import StreamedShards
 from fp4moe.errors import CheckpointError
 from fp4moe.formats import IMPORTED
 from fp4moe.layouts import QuantizedTensor
@@ -59,7 +62,22 @@ class Checkpoint:
     config: dict
     storage: str
     sizes: Sizes
-    shards: Shards
+    shards: Shards | StreamedShards
+
+    @contextmanager
+    def streamed(self, device: torch.device, modules: Iterable[str] | None = None) -> Iterator["Checkpoint"]:
+        """This checkpoint with its tensors read ahead to `device`, in the order of `modules` (default: that of `validate`).
+
+        A module is a name without ".weight". Another order than announced is right, and slow. Check headers first.
+        """
+        shapes = self._module_shapes()
+        modules = shapes if modules is None else modules
+        names = (name for module in modules for name in self._part_names(module, shapes[module]))
+        shards = StreamedShards(self.shards, names, device)
+        try:
+            yield replace(self, shards=shards)
+        finally:
+            shards.close()
 
     def names(self) -> tuple[str, ...]:
         """Every stored tensor, sorted."""
@@ -100,19 +118,17 @@ class Checkpoint:
     def validate(self) -> None:
         """Check names, shapes, dtypes, then all values; CheckpointError or FormatError say what is wrong."""
         self.validate_headers()
-        for name in self.sizes.plain_shapes():
-            self.tensor(name)
-        for layer, expert in self.sizes.experts():
-            for matrix in EXPERT_MATRICES:
-                self.expert(layer, expert, matrix)
+        with self.streamed(torch.device("cpu")) as checkpoint:
+            for name in self.sizes.plain_shapes():
+                checkpoint.tensor(name)
+            for layer, expert in self.sizes.experts():
+                for matrix in EXPERT_MATRICES:
+                    checkpoint.expert(layer, expert, matrix)
 
     def validate_headers(self) -> None:
         """As `validate`, without reading data; the error lists the first problems and their number."""
-        modules = {name.removesuffix(".weight"): shape for name, shape in self.sizes.plain_shapes().items()}
-        for layer, expert in self.sizes.experts():
-            for matrix in EXPERT_MATRICES:
-                modules[expert_module(layer, expert, matrix)] = self.sizes.expert_shape(matrix)
-        self._raise_first([p for module, shape in modules.items() for p in self._module_problems(module, shape)])
+        modules = self._module_shapes().items()
+        self._raise_first([p for module, shape in modules for p in self._module_problems(module, shape)])
 
     def sha256(self) -> str:
         """Hash of names, dtypes, shapes and bytes of all tensors; does not depend on how they are sharded."""
@@ -134,6 +150,20 @@ class Checkpoint:
     def place(self, name: str) -> str:
         """File and tensor, as errors name them."""
         return f"{self.shards.find(name).file}: {name}"
+
+    def _module_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every module that must be there with its logical shape, experts last."""
+        modules = {name.removesuffix(".weight"): shape for name, shape in self.sizes.plain_shapes().items()}
+        for layer, expert in self.sizes.experts():
+            for matrix in EXPERT_MATRICES:
+                modules[expert_module(layer, expert, matrix)] = self.sizes.expert_shape(matrix)
+        return modules
+
+    def _part_names(self, module: str, shape: tuple[int, ...]) -> list[str]:
+        """The stored tensors of a module, in the order in which they are read."""
+        storage = self._storage_of(module)
+        suffixes = ["weight"] if storage is UNQUANTIZED else [part.suffix for part in storage.parts(shape)]
+        return [f"{module}.{suffix}" for suffix in suffixes]
 
     def _matrix(self, module: str, shape: tuple[int, int]) -> QuantizedTensor:
         self._raise_first(self._module_problems(module, shape))

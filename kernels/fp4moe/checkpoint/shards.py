@@ -1,8 +1,9 @@
 """The safetensors files of a checkpoint folder, one or many, read one tensor at a time.
 
 In: a folder with model.safetensors, or model.safetensors.index.json and the shards it names. Out: names,
-dtypes and shapes without reading data, and single tensors. A file that is missing, cut short or not
-safetensors is a CheckpointError with its path. What the names mean is not known here.
+dtypes, shapes and places without reading data, and single tensors, mapped from the file; stream.py reads many
+ahead. A file that is missing, cut short or not safetensors is a CheckpointError with its path. What the names
+mean is not known here.
 """
 
 import json
@@ -20,11 +21,16 @@ INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies and what it is; `dtype` as safetensors spells it ("BF16", "F8_E4M3", "U8")."""
+    """Where a tensor lies and what it is; `dtype` as safetensors spells it ("BF16", "F8_E4M3", "U8").
+
+    begin, num_bytes: where its bytes lie in the file.
+    """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    begin: int
+    num_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +54,7 @@ class Shards:
                     f"{file}: {missing[0]}: missing, but {INDEX} places it here "
                     f"({len(missing)} such tensors); download the file again"
                 )
-            for name in present:
-                info = handle.get_slice(name)
-                tensors[name] = StoredTensor(file, info.get_dtype(), tuple(info.get_shape()))
+            tensors |= _stored(file)
         return cls(folder, tensors, handles)
 
     def find(self, name: str) -> StoredTensor:
@@ -103,6 +107,19 @@ def _files(folder: Path) -> dict[Path, list[str] | None]:
         return {folder / SINGLE: None}
     found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
     raise CheckpointError(f"{folder}: must hold {SINGLE} or {INDEX} (found {found}); convert the weights to safetensors")
+
+
+def _stored(file: Path) -> dict[str, StoredTensor]:
+    """From the header that safetensors has found right: its length in 8 bytes, then JSON; the data follows."""
+    with file.open("rb") as opened:
+        header_bytes = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(header_bytes))
+    header.pop("__metadata__", None)
+    stored = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        stored[name] = StoredTensor(file, entry["dtype"], tuple(entry["shape"]), 8 + header_bytes + begin, end - begin)
+    return stored
 
 
 def _open(file: Path) -> safe_open:

@@ -55,19 +55,48 @@ def split_rows(q: QuantizedTensor, num_first: int) -> tuple[QuantizedTensor, Qua
 
 def stack_experts(experts: Sequence[QuantizedTensor]) -> QuantizedTensor:
     """E matrices [N, K] -> [E, N, K]; if one has a tensor scale a row, all get one."""
-    _check_alike(experts)
-    first = experts[0]
-    tensor_scales = [q.tensor_scale for q in experts]
-    if any(q.has_row_tensor_scales for q in experts):
-        tensor_scales = [_row_tensor_scale(q) for q in experts]
-    return QuantizedTensor(
-        format=first.format,
-        method=first.method,
-        shape=(len(experts), *first.shape),
-        codes=torch.stack([q.codes for q in experts]),
-        scales=None if first.scales is None else torch.stack([q.scales for q in experts]),
-        tensor_scale=None if first.tensor_scale is None else torch.stack(tensor_scales),
-    )
+    stack = ExpertStack(len(experts))
+    for expert in experts:
+        stack.add(expert)
+    return stack.stacked()
+
+
+class ExpertStack:
+    """What `stack_experts` does, given one expert at a time: none but the newest is held twice."""
+
+    def __init__(self, num_experts: int) -> None:
+        self._num_experts = num_experts
+        self._first: QuantizedTensor | None = None
+        self._tensor_scales: list[Tensor | None] = []
+
+    def add(self, expert: QuantizedTensor) -> None:
+        """The next expert [N, K]; FormatError where it is of another format or shape than the first."""
+        if self._first is None:
+            self._codes, self._scales = self._room(expert.codes), self._room(expert.scales)
+            self._first = replace(expert, codes=self._codes[0], scales=None if self._scales is None else self._scales[0])
+        _check_alike((self._first, expert))
+        place = len(self._tensor_scales)
+        self._codes[place].copy_(expert.codes)
+        if self._scales is not None:
+            self._scales[place].copy_(expert.scales)
+        self._tensor_scales.append(expert.tensor_scale)
+
+    def stacked(self) -> QuantizedTensor:
+        """All of them, [E, N, K], after the last was added."""
+        first, scales = self._first, self._tensor_scales
+        if any(scale is not None and scale.ndim for scale in scales):
+            scales = [scale if scale.ndim else scale.expand(first.shape[0]) for scale in scales]
+        return QuantizedTensor(
+            format=first.format,
+            method=first.method,
+            shape=(self._num_experts, *first.shape),
+            codes=self._codes,
+            scales=self._scales,
+            tensor_scale=None if first.tensor_scale is None else torch.stack(scales),
+        )
+
+    def _room(self, part: Tensor | None) -> Tensor | None:
+        return None if part is None else part.new_empty((self._num_experts, *part.shape))
 
 
 def _check_alike(parts: Sequence[QuantizedTensor]) -> None:
@@ -83,6 +112,8 @@ def _row_tensor_scale(q: QuantizedTensor) -> Tensor:
 def _with_equal_tensor_scale(a: QuantizedTensor, b: QuantizedTensor) -> tuple[QuantizedTensor, QuantizedTensor]:
     """Both unchanged unless a power of two moves one to the other's tensor scale exactly."""
     if a.tensor_scale is None or a.tensor_scale.ndim or b.tensor_scale.ndim:
+        return a, b
+    if torch.equal(a.tensor_scale, b.tensor_scale):
         return a, b
     for moved, target in ((b, a), (a, b)):
         ratio = moved.tensor_scale / target.tensor_scale

@@ -68,7 +68,7 @@ class Storage:
         elif self.weight_format == "mxfp4":
             scales = _checked_exponents(scales.view(torch.uint8), f"{name}.{self.scales}")
         elif self.weight_format == "fp8":
-            _require(codes.float().isfinite(), codes, f"{name}.{self.codes}")
+            _check_codes(codes, f"{name}.{self.codes}")
             scales = _positive(scales, f"{name}.{self.scales}").reshape(-1, 1).expand(shape[0], 1).contiguous()
         tensor_scale = None
         if self.tensor_scale is not None:
@@ -100,6 +100,7 @@ class Storage:
         return scale.reciprocal() if self.is_reciprocal else scale
 
 
+_E4M3_NAN, _E8M0_NAN = 0x7F, 0xFF  # bits; E4M3's without its sign
 _CODE_DTYPES = {"bf16": "BF16", "nvfp4": "U8", "mxfp4": "U8", "fp8": "F8_E4M3"}
 _SCALE_DTYPES = {"nvfp4": ("F8_E4M3",), "mxfp4": ("U8", "F8_E8M0"), "fp8": ("F32", "BF16", "F16")}
 UNQUANTIZED = Storage("bf16", "bf16", "weight")
@@ -131,6 +132,9 @@ def load_plain(weight: Tensor, name: str) -> QuantizedTensor:
 
 def _without_zero_scales(codes: Tensor, scales: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Blocks of scale 0 (ModelOpt lets small ones underflow) become codes 0 at scale 1, the same values."""
+    lowest, highest = scales.view(torch.uint8).aminmax()
+    if int(lowest) > 0 and int(highest) < _E4M3_NAN:  # all positive: one look at each byte, the usual case
+        return codes, scales
     values = scales.float()
     _require(values >= 0, values, name)  # NaN fails too
     is_zero = values == 0
@@ -141,8 +145,15 @@ def _without_zero_scales(codes: Tensor, scales: Tensor, name: str) -> tuple[Tens
 
 
 def _checked_exponents(exponents: Tensor, name: str) -> Tensor:
-    _require(exponents != 255, exponents, name)
+    if int(exponents.max()) == _E8M0_NAN:
+        _require(exponents != _E8M0_NAN, exponents, name)
     return exponents
+
+
+def _check_codes(codes: Tensor, name: str) -> None:
+    magnitudes = codes.view(torch.uint8) & _E4M3_NAN
+    if int(magnitudes.max()) == _E4M3_NAN:
+        _require(magnitudes != _E4M3_NAN, codes, name)
 
 
 def _positive(scale: Tensor, name: str) -> Tensor:

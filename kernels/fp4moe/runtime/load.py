@@ -1,6 +1,7 @@
 """A checkpoint folder, or random weights, into a model that runs.
 
-In: `Path` or `RandomWeights`, a `Precision`, a device. Out: `MixtralModel`. One expert is held in BF16 at a
+In: `Path` or `RandomWeights`, a `Precision`, a device. Out: `MixtralModel`. Tensors of a folder are read ahead to the device
+(checkpoint/stream.py) and checked, quantized and packed there while the next ones are read; one expert is held in BF16 at a
 time, so loading needs little beside the result. BF16 experts are quantized, quantized ones taken as they are
 (experts.py), and the model's precision then names the method that its weights really have. Everything else
 stays BF16. Implementations are chosen before the first weight is read; a layer whose choice has a layout of its own is
@@ -9,7 +10,8 @@ packed as it is loaded, and its stored rows are given up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +19,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fp4moe.checkpoint import Checkpoint, open_checkpoint, stack_experts
+from fp4moe.checkpoint import Checkpoint, ExpertStack, open_checkpoint
+from fp4moe.checkpoint.expected import expert_module
 from fp4moe.errors import FormatError
 from fp4moe.formats import IMPORTED
 from fp4moe.layouts import QuantizedTensor, RowExperts
@@ -25,13 +28,15 @@ from fp4moe.precision import Precision
 from fp4moe.runtime import names
 from fp4moe.runtime.choices import choose_here
 from fp4moe.runtime.config import MixtralConfig
+from fp4moe.runtime.digest import SeedDigest, WeightsDigest
 from fp4moe.runtime.experts import prepare_down, prepare_gate_up
 from fp4moe.runtime.model import MixtralModel
 from fp4moe.runtime.random_weights import RandomSource, RandomWeights
-from fp4moe.runtime.weights import Experts, LayerWeights, ModelWeights, SeedDigest, WeightsDigest, layer_tensors
+from fp4moe.runtime.weights import Experts, LayerWeights, ModelWeights, layer_tensors
 
 Progress = Callable[[int, int], None]
 Pack = Callable[[QuantizedTensor, QuantizedTensor], Experts]
+_EXPERT_MATRICES = ("w1", "w3", "w2")
 
 
 class Source(Protocol):
@@ -43,7 +48,7 @@ class Source(Protocol):
 
 
 def load_model(
-    source: Path | str | RandomWeights,
+    source: Path | str | Checkpoint | RandomWeights,
     precision: Precision,
     *,
     device: str = "cpu",
@@ -54,34 +59,46 @@ def load_model(
 ) -> MixtralModel:
     """The model in `precision` on `device`; `progress(done_layers, total_layers)` is called after each layer.
 
+    A folder is read ahead by several threads; a checkpoint that is open already as it reads, a tensor when it is asked for.
     `implementation` forces a row of the table by name. `keep_rows`: layers whose stored rows stay in host memory where they
     are packed, which `check_moe_layer` needs. Raises SelectionError when nothing runs `precision` here, CheckpointError for
     the files, FormatError for weights.
     """
-    config, reader = _open(source, torch.device(device))
-    choices = choose_here(config, precision, device, allow_reference=allow_reference, implementation=implementation)
-    digest = WeightsDigest()
-    if isinstance(reader, RandomSource) and reader.device.type == "cuda":
-        digest = SeedDigest(reader.identity(precision))
-    loader = _Loader(reader, config, precision, device, choices[-1].chosen.load_pack(), keep_rows, digest, set())
-    embedding_VD = loader.plain("embedding", names.EMBEDDING)
-    layers = []
-    for index in range(config.num_layers):
-        layers.append(loader.layer(index))
-        if progress is not None:
-            progress(index + 1, config.num_layers)
-    final_norm_D = loader.plain("final_norm", names.FINAL_NORM)
-    head_VD = None if config.tie_word_embeddings else loader.plain("head", names.HEAD)
-    weights = ModelWeights(embedding_VD, tuple(layers), final_norm_D, head_VD, loader.digest.hexdigest())
+    device = torch.device(device)
+    config, reading = _open(source, device)
+    choices = choose_here(config, precision, str(device), allow_reference=allow_reference, implementation=implementation)
+    pack = choices[-1].chosen.load_pack()
+    with reading as reader:
+        digest = WeightsDigest()
+        if isinstance(reader, RandomSource) and reader.device.type == "cuda":
+            digest = SeedDigest(reader.identity(precision))
+        loader = _Loader(reader, config, precision, device, pack, keep_rows, digest, set())
+        weights = loader.model(progress)
     return MixtralModel(config, replace(precision, method=loader.method), weights, choices)
 
 
-def _open(source: Path | str | RandomWeights, device: torch.device) -> tuple[MixtralConfig, Source]:
+def _open(
+    source: Path | str | Checkpoint | RandomWeights, device: torch.device
+) -> tuple[MixtralConfig, AbstractContextManager[Source]]:
     if isinstance(source, RandomWeights):
-        return source.config, RandomSource(source.config, source.seed, device)
-    checkpoint: Checkpoint = open_checkpoint(source)
+        return source.config, nullcontext(RandomSource(source.config, source.seed, device))
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     checkpoint.validate_headers()
-    return MixtralConfig.from_dict(checkpoint.config, place=str(checkpoint.path / "config.json")), checkpoint
+    config = MixtralConfig.from_dict(checkpoint.config, place=str(checkpoint.path / "config.json"))
+    if isinstance(source, Checkpoint):
+        return config, nullcontext(source)
+    return config, checkpoint.streamed(device, reading_order(config))
+
+
+def reading_order(config: MixtralConfig) -> Iterator[str]:
+    """The modules (names without ".weight") of a checkpoint as loading asks for them."""
+    stored = [names.EMBEDDING]
+    for layer in range(config.num_layers):
+        for expert in range(config.num_experts):
+            stored += [expert_module(layer, expert, matrix) for matrix in _EXPERT_MATRICES]
+        stored += [names.layer_name(layer, name) for name in names.LAYER]
+    stored += [names.FINAL_NORM] if config.tie_word_embeddings else [names.FINAL_NORM, names.HEAD]
+    return (name.removesuffix(".weight") for name in stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +108,7 @@ class _Loader:
     reader: Source
     config: MixtralConfig
     precision: Precision
-    device: str
+    device: torch.device
     pack: Pack | None
     keep_rows: Collection[int]
     digest: WeightsDigest | SeedDigest
@@ -101,6 +118,18 @@ class _Loader:
     def method(self) -> str:
         """The quantizer of the experts loaded so far; "imported" where a checkpoint mixes several."""
         return next(iter(self.methods)) if len(self.methods) == 1 else IMPORTED
+
+    def model(self, progress: Progress | None) -> ModelWeights:
+        """All weights, read in the order of `reading_order`."""
+        embedding_VD = self.plain("embedding", names.EMBEDDING)
+        layers = []
+        for index in range(self.config.num_layers):
+            layers.append(self.layer(index))
+            if progress is not None:
+                progress(index + 1, self.config.num_layers)
+        final_norm_D = self.plain("final_norm", names.FINAL_NORM)
+        head_VD = None if self.config.tie_word_embeddings else self.plain("head", names.HEAD)
+        return ModelWeights(embedding_VD, tuple(layers), final_norm_D, head_VD, self.digest.hexdigest())
 
     def plain(self, name: str, stored_name: str) -> Tensor:
         """A tensor that is not an expert's, hashed under `name`."""
@@ -133,13 +162,13 @@ class _Loader:
     def _rows(self, index: int) -> RowExperts:
         if isinstance(self.reader, RandomSource) and (rows := self.reader.layer_experts(index, self.precision)) is not None:
             return rows
-        gate_ups, downs = [], []
+        gate_ups, downs = ExpertStack(self.config.num_experts), ExpertStack(self.config.num_experts)
         for expert in range(self.config.num_experts):
-            gate, up, down = (self.reader.expert(index, expert, matrix).to(self.device) for matrix in ("w1", "w3", "w2"))
+            gate, up, down = (self.reader.expert(index, expert, matrix).to(self.device) for matrix in _EXPERT_MATRICES)
             place = f"layer {index} expert {expert}"
-            gate_ups.append(prepare_gate_up(gate, up, self.precision, name=f"{place} w1 and w3"))
-            downs.append(prepare_down(down, self.precision, name=f"{place} w2"))
-        return RowExperts(stack_experts(gate_ups), stack_experts(downs))
+            gate_ups.add(prepare_gate_up(gate, up, self.precision, name=f"{place} w1 and w3"))
+            downs.add(prepare_down(down, self.precision, name=f"{place} w2"))
+        return RowExperts(gate_ups.stacked(), downs.stacked())
 
     def _packed(self, index: int, rows: RowExperts) -> Experts:
         if self.pack is None:

@@ -23,6 +23,7 @@ KEY = "self_attn.k_proj.weight"
 VALUE = "self_attn.v_proj.weight"
 OUTPUT = "self_attn.o_proj.weight"
 ROUTER = "block_sparse_moe.gate.weight"
+LAYER = (ATTENTION_NORM, QUERY, KEY, VALUE, OUTPUT, MOE_NORM, ROUTER)  # of one layer, in the order in which they are read
 
 
 def layer_name(layer: int, name: str) -> str:

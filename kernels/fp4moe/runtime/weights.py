@@ -1,22 +1,18 @@
 """The weights of a Mixtral model as they are held, and what they take.
 
 In: BF16 tensors and experts from load.py. Out: `ModelWeights`, which can be measured by cause. Every tensor but the experts
-is BF16 in storage. The hash is of the weights as stored, whatever layout the experts were packed to, so `WeightsDigest` is
-fed while they are loaded. Computes nothing; see model.py.
+is BF16 in storage. The hash is of the weights as stored, whatever layout the experts were packed to, so it is taken while they
+are loaded (digest.py). Computes nothing; see model.py.
 
 Shapes: D hidden, H heads, G key-value heads, d head_dim, E experts, F intermediate, V vocabulary.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from queue import Queue
-from threading import Thread
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from fp4moe.layouts import RowExperts
@@ -65,7 +61,7 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class ModelWeights:
-    """All of a model. head_VD is None when the head is the embedding. sha256: see WeightsDigest."""
+    """All of a model. head_VD is None when the head is the embedding. sha256: see digest.WeightsDigest."""
 
     embedding_VD: Tensor
     layers: tuple[LayerWeights, ...]
@@ -94,65 +90,6 @@ class ModelWeights:
         yield "final_norm", self.final_norm_D
         if self.head_VD is not None:
             yield "head", self.head_VD
-
-
-class WeightsDigest:
-    """Hash of every stored byte with its name, dtype and shape, in loading order; the same on every device and layout.
-
-    Hashed by a thread of its own while the next tensors are read: SHA-256 runs at 1 to 2 GB/s, disks faster. At most AHEAD
-    tensors wait for it, so that little is held beside the model.
-    """
-
-    AHEAD = 16
-
-    def __init__(self) -> None:
-        self._digest = hashlib.sha256()
-        self._tensors: Queue[tuple[str, Tensor] | None] = Queue(maxsize=self.AHEAD)
-        self._failure: BaseException | None = None
-        self._thread: Thread | None = None
-
-    def add(self, name: str, tensor: Tensor) -> None:
-        """The next tensor; it must not be written to before `hexdigest`."""
-        if self._thread is None:
-            self._thread = Thread(target=self._hash_all, name="weights digest", daemon=True)
-            self._thread.start()
-        self._tensors.put((name, tensor))
-
-    def hexdigest(self) -> str:
-        """The hash of what was added; call it once, after the last."""
-        if self._thread is not None:
-            self._tensors.put(None)
-            self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-        return self._digest.hexdigest()
-
-    def _hash_all(self) -> None:
-        while (item := self._tensors.get()) is not None:
-            if self._failure is not None:
-                continue  # the queue is emptied, so that nobody waits to put
-            try:
-                self._hash(*item)
-            except BaseException as error:  # raised again where the hash is asked for
-                self._failure = error
-
-    def _hash(self, name: str, tensor: Tensor) -> None:
-        self._digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        self._digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-
-
-class SeedDigest:
-    """In the place of `WeightsDigest` for weights that follow from a seed: reading 25 GB back from a GPU says no more."""
-
-    def __init__(self, identity: str) -> None:
-        self._hex = hashlib.sha256(identity.encode()).hexdigest()
-
-    def add(self, name: str, tensor: Tensor) -> None:
-        """Nothing: the identity holds it."""
-
-    def hexdigest(self) -> str:
-        """The hash of the identity."""
-        return self._hex
 
 
 def layer_tensors(index: int, layer: LayerWeights, experts: Experts) -> Iterator[tuple[str, Tensor]]:

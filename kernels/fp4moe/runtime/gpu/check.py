@@ -1,7 +1,8 @@
 """Check the GPU engine against the plain one on this GPU: `python -m fp4moe.runtime.gpu.check [--only PART]`.
 
 pocket-mixtral in four precisions: tokens, logits, perplexity, routing, launches, faults (checks/); Mixtral-8x7B with random
-weights: memory and the cost of recording. One JSON object a line; the exit code is 1 when a line has passed = false. Times
+weights: memory and the cost of recording; checkpoints of its shape with few layers, from disk: speed and host memory of loading
+(17 GB are written, 7 at a time, and removed). One JSON object a line; the exit code is 1 when a line has passed = false. Times
 are printed, and only recording's share and loading are judged by them.
 """
 
@@ -13,6 +14,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -26,7 +29,7 @@ PRECISIONS = (
     Precision("mxfp4"),
     Precision("fp8", activations="fp8"),
 )
-PARTS = ("mixtral", "pocket", "faults")
+PARTS = ("mixtral", "pocket", "faults", "load")
 NUM_PROMPTS = 24
 
 
@@ -70,7 +73,19 @@ def faults() -> Iterator[dict]:
     yield from look.check_out_of_memory(model, ids)
 
 
-RUNS: dict[str, Callable[[], Iterator[dict]]] = {"mixtral": mixtral, "pocket": pocket_mixtral, "faults": faults}
+def loading(folder: Path | None = None, num_layers: int | None = None) -> Iterator[dict]:
+    """Checkpoints written to `folder` (None: the system's temporary one); the largest has `num_layers` layers."""
+    from fp4moe.runtime.gpu.checks import load
+
+    yield from load.check_loading(torch.device("cuda:0"), folder, num_layers=num_layers or load.LAYERS)
+
+
+RUNS: dict[str, Callable[..., Iterator[dict]]] = {
+    "mixtral": mixtral,
+    "pocket": pocket_mixtral,
+    "faults": faults,
+    "load": loading,
+}
 
 
 def report(runs: dict[str, Callable[[], Iterator[dict]]]) -> int:
@@ -96,12 +111,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Exit with 1 where a line did not pass, or with a sentence where nothing can be checked."""
     parser = argparse.ArgumentParser(prog="python -m fp4moe.runtime.gpu.check", description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=PARTS, action="append", help="run this part; may be given again (default: all)")
-    wanted = parser.parse_args(arguments).only or PARTS
+    parser.add_argument("--load-folder", type=Path, metavar="DIR", help="on the disk to load from (default: temporary)")
+    parser.add_argument("--load-layers", type=int, metavar="N", help="layers of the largest checkpoint loaded (default: 7)")
+    options = parser.parse_args(arguments)
+    wanted = options.only or PARTS
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # read at the first allocation, as in workers
     if not torch.cuda.is_available():
         sys.exit("gpu check: needs a CUDA GPU and none was found; the tests run the same engine in Triton's interpreter")
     torch.backends.cuda.matmul.allow_tf32 = False
-    sys.exit(1 if report({part: RUNS[part] for part in PARTS if part in wanted}) else 0)
+    runs = RUNS | {"load": partial(loading, options.load_folder, options.load_layers)}
+    sys.exit(1 if report({part: runs[part] for part in PARTS if part in wanted}) else 0)
 
 
 if __name__ == "__main__":
