@@ -82,3 +82,14 @@ def test_a_body_that_fails_ends_its_capture_and_leaves_no_graph(captured):
 )
 def test_lanes(requests, most, lanes):
     assert graphs.lanes_for(requests, most) == lanes and lanes in graphs.all_lanes(most)
+
+
+def test_graphs_captured_after_a_clear_get_a_pool_of_their_own(captured, monkeypatch):
+    """The allocator refuses a pool that no graph uses any more; imposing a routing captures anew."""
+    pools = iter([(0, 1), (0, 2)])
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(pools))
+    steps = graphs.StepGraphs()
+    steps.capture(1, lambda: None)
+    steps.clear()
+    steps.capture(1, lambda: None)
+    assert [graph.calls[0] for graph in captured] == [("begin", (0, 1)), ("begin", (0, 2))]

@@ -85,5 +85,9 @@ class StepGraphs(Generic[Result]):
         return captured.result
 
     def clear(self) -> None:
-        """Forget every graph, because what they captured no longer holds."""
+        """Forget every graph, because what they captured no longer holds. The next ones get a pool of their own.
+
+        A pool that no graph uses is given back to the allocator and cannot be captured into again.
+        """
         self._captured.clear()
+        self._pool = torch.cuda.graph_pool_handle()
