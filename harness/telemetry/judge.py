@@ -101,13 +101,15 @@ def _steps(found: Sequence[Pace], fall: float) -> tuple[str, bool]:
         f"its {pace.kind} changed by {_pct(pace.change)} (n = {pace.num_steps}) and the clock meanwhile by {_pct(-part)}"
         for pace, part in zip(found, own, strict=True)
     )
-    touched = [(pace.change, part) for pace, part in zip(found, own, strict=True) if part > CLOCK_WARN]
-    if any(change >= SLOWED_SHARE * max(part, CLOCK_INVALID) for change, part in touched):
-        return f"{did}, so they slowed with it", True
+    touched = [(pace, part) for pace, part in zip(found, own, strict=True) if part > CLOCK_WARN]
     if not touched:
-        return f"{did}, so it did not fall while these ran", False
-    if any(change >= SLOWED_SHARE * part for change, part in touched):
-        return f"{did}, so they slowed with it, by less than {100 * SLOWED_SHARE * CLOCK_INVALID:.0f} %", False
+        return f"{did}, so it fell by no more than {100 * CLOCK_WARN:.0f} % while these ran", False
+    slowed = [pace for pace, part in touched if pace.change >= SLOWED_SHARE * part]
+    names = " and ".join(pace.kind for pace in slowed)
+    if any(pace.change >= SLOWED_SHARE * max(part, CLOCK_INVALID) for pace, part in touched):
+        return f"{did}, so its {names} slowed with it", True
+    if slowed:
+        return f"{did}, so its {names} slowed with it, by less than {100 * SLOWED_SHARE * CLOCK_INVALID:.0f} %", False
     return f"{did}, so the clock does not set most of their time", False
 
 
