@@ -4,6 +4,7 @@ INVALID: the numbers must not be used (the arithmetic was wrong, requests got fe
 WARN: the numbers stand, with a caveat (warm-up not over, requests sent late).
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -15,6 +16,11 @@ MAX_DRIFT = 1.25
 MAX_TREND, TREND_P = 0.10, 0.001
 """Change of the fitted line over the decode steps, and the chance of its rank test, from which on a drift is named."""
 MAX_SEND_LAG_MS = 20.0
+ONLY_WARN = (
+    "warm_up", "slowing", "send_lag", "retries", "no_steady_window", "unsteady", "sweep_open", "trace_rows_left_out",
+    "trace_unsorted", "tokenizer_unchecked", "no_nsys",
+)  # fmt: skip
+"""Codes of reasons that never invalidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,18 @@ def add_reasons(block: dict, reasons: list[Reason]) -> dict:
         "state": max(block["state"], more["state"], key=states.index),
         "reasons": [*block["reasons"], *more["reasons"]],
     }
+
+
+def without(block: dict, codes: Collection[str]) -> dict:
+    """A verdict block without the reasons of these codes, in the state that the others stand for.
+
+    A record does not tell which of its reasons made it INVALID: it stays so unless all that are left only ever warn.
+    """
+    left = [reason for reason in block["reasons"] if reason["code"] not in codes]
+    if not left:
+        return {"state": "VALID" if block["reasons"] else block["state"], "reasons": []}
+    warns = block["state"] != "INVALID" or (len(left) < len(block["reasons"]) and all(r["code"] in ONLY_WARN for r in left))
+    return {"state": "WARN" if warns else "INVALID", "reasons": left}
 
 
 def judge_check(check: dict | None) -> list[Reason]:

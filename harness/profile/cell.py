@@ -23,6 +23,7 @@ from harness.run.telemetry import device_reasons, window_of
 from harness.scenario.arrival import num_slots
 from harness.scenario.schema import WorkloadSpec
 from harness.telemetry import store
+from harness.telemetry.pace import read_steps
 from harness.telemetry.sampler import Telemetry
 from harness.verdict import Reason, judge_check, verdict
 
@@ -75,7 +76,8 @@ def _device_reasons(job: Job, telemetry: Telemetry, folder: Path, samples: dict)
     if window is None:
         return []
     never_waits = job.cell["workload"]["arrival"]["kind"] == "closed"
-    return device_reasons(telemetry, window, on_gpu=job.on_gpu, threads=job.load["cpu_threads"] if never_waits else None)
+    threads = job.load["cpu_threads"] if never_waits else None
+    return device_reasons(telemetry, window, read_steps(folder, samples), on_gpu=job.on_gpu, threads=threads)
 
 
 def _under_ncu(job: Job, folder: Path, scratch: Path, kernel_in: str, timeout_s: float) -> dict:

@@ -36,7 +36,7 @@ def read_run(folder: Path | str) -> Run:
     """Read run.json and records.jsonl; raises RunFolderError naming the file, the line and what is wrong."""
     folder = Path(folder)
     info = _read_info(folder / INFO)
-    latest = {(record["cell_id"], record["repeat"]): record for record in _read_records(folder / RECORDS)}
+    latest = {(record["cell_id"], record["repeat"]): record for record in read_records(folder / RECORDS)}
     return Run(folder, info, list(latest.values()))
 
 
@@ -54,7 +54,8 @@ def _read_info(path: Path) -> dict:
     return info
 
 
-def _read_records(path: Path) -> list[dict]:
+def read_records(path: Path) -> list[dict]:
+    """Every whole line of records.jsonl in order, those that a later one replaces too."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")

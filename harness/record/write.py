@@ -76,6 +76,18 @@ class RunWriter:
         finally:
             os.close(descriptor)
 
+    def replace_records(self, records: list[dict]) -> None:
+        """Replace records.jsonl in one step; on failure the old one stays."""
+        data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+
+        self.store(RECORDS, write)
+
     def store(self, name: str, write: Callable[[Path], object]) -> str:
         """Let `write(path)` produce the file `name` in the folder, complete or not at all. Gives `name` back."""
         path = self.folder / name

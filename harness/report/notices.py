@@ -27,6 +27,7 @@ def notices(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell]) -> tuple[N
         *_unlike(runs, cells),
         *_unfinished(runs),
         *_dirty(runs),
+        *_judged_again(runs),
     ]
     return tuple(notice for notice in found if notice is not None)
 
@@ -117,3 +118,14 @@ def _dirty(runs: Sequence[LoadedRun]) -> list[Notice]:
         if dirty
         else []
     )
+
+
+def _judged_again(runs: Sequence[LoadedRun]) -> list[Notice]:
+    found = []
+    for run in runs:
+        notes = [r["verdict"]["judged_again"] for r in run.records if "judged_again" in r.get("verdict", {})]
+        if notes:
+            by = " and ".join(sorted({f"harness {note['harness']} on {note['utc'][:10]}" for note in notes}))
+            what = f"{count(len(notes), 'record')} of {run.run_id} judged again by {by}"
+            found.append(Notice("info", f"{what}: clocks and throttling, from the stored samples."))
+    return found

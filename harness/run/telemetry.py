@@ -5,15 +5,18 @@ requests: from the first submission to the last token, as the request samples te
 (quality) keeps its samples and gets no metric.
 """
 
+from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
 
+from harness.collect.latency import StepTimes
 from harness.collect.values import measured, missing
 from harness.device import num_cores
 from harness.record.write import RunWriter
 from harness.run.prepare import Prepared
 from harness.telemetry import store
 from harness.telemetry.judge import judge_host, judge_telemetry
+from harness.telemetry.pace import read_steps
 from harness.telemetry.sampler import Sampler, Telemetry, open_sampler
 from harness.telemetry.summary import Window, telemetry_metrics
 from harness.verdict import Reason, add_reasons
@@ -42,7 +45,8 @@ def add_telemetry(
     result["metrics"] |= telemetry_metrics(telemetry, window)
     result["metrics"]["outside_allocator_bytes"] = outside_allocator(result["metrics"])
     threads = prepared.scenario.cpu_threads if never_waits else None
-    reasons = device_reasons(telemetry, window, on_gpu=prepared.device.is_gpu, threads=threads)
+    steps = read_steps(writer.folder, result["samples"])
+    reasons = device_reasons(telemetry, window, steps, on_gpu=prepared.device.is_gpu, threads=threads)
     result["verdict"] = add_reasons(result["verdict"], reasons)
 
 
@@ -53,11 +57,22 @@ def free_name(folder: Path, stem: str) -> str:
     return next(name for name in names if not (folder / name).exists())
 
 
-def device_reasons(telemetry: Telemetry, window: Window, *, on_gpu: bool, threads: int | None) -> list[Reason]:
-    """`threads`: of a worker that never waits for a request; None when it may. Several threads wait for each other."""
+def device_reasons(
+    telemetry: Telemetry,
+    window: Window,
+    steps: Sequence[StepTimes],
+    *,
+    on_gpu: bool,
+    threads: int | None,
+    cores: int | None = None,
+) -> list[Reason]:
+    """`threads`: of a worker that never waits for a request; None when it may. Several threads wait for each other.
+
+    `cores`: of the machine that ran it; None for this one.
+    """
     if not on_gpu and threads == 1:
-        return judge_host(telemetry, window, threads=1, num_cores=num_cores())
-    return judge_telemetry(telemetry, window, on_gpu=on_gpu)
+        return judge_host(telemetry, window, threads=1, num_cores=cores or num_cores())
+    return judge_telemetry(telemetry, window, on_gpu=on_gpu, steps=steps)
 
 
 def outside_allocator(metrics: dict) -> dict:

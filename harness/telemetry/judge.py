@@ -1,12 +1,15 @@
 """Reasons for the verdict from what the devices reported: fallen clocks, throttling, a stranger on the GPU.
 
-In: Telemetry, the window. Out: `Reason`s, each with its figure and what to do. Only readings of a busy GPU are judged: an idle
-one lowers its clocks by itself. Nothing is said of a field that the device does not tell.
+In: Telemetry, the window, the engine's steps. Out: `Reason`s, each with its figure and what to do. Only readings of a busy GPU
+are judged: an idle one lowers its clocks by itself. Nothing is said of a field that the device does not tell. When a fallen
+clock invalidates: docs/decisions/0033-a-fallen-clock-must-slow-the-steps.md.
 """
 
 from collections.abc import Sequence
 from statistics import median
 
+from harness.collect.latency import StepTimes
+from harness.telemetry.pace import Pace, paces
 from harness.telemetry.sample import POWER, THERMAL, THROTTLE_BITS, Sample
 from harness.telemetry.sampler import Telemetry
 from harness.telemetry.summary import MIN_SAMPLES, Window, within
@@ -19,12 +22,22 @@ MIN_CORE_SHARE = 0.8
 """Of one core that a single-threaded worker that never waits should have had."""
 CLOCK_WARN, CLOCK_INVALID = 0.03, 0.10
 """Fall of the median SM clock from the first third to the last: time follows the clock at best in proportion."""
+SLOWED_SHARE = 0.5
+"""Of the fall: where steps slowed by less, something else sets more of their time. Of CLOCK_INVALID at least, since longer
+contexts slow steps too."""
 THROTTLE_INVALID = 0.10
 """Share of busy readings under thermal or hardware slowdown from which on the figures are of the cooling."""
 
 
-def judge_telemetry(telemetry: Telemetry, window: Window, *, on_gpu: bool) -> list[Reason]:
-    """Over every GPU, in order."""
+CODES = (
+    "no_telemetry", "telemetry_ended", "busy_machine", "few_telemetry_samples", "clock_drop", "thermal_throttle",
+    "power_throttle", "other_process",
+)  # fmt: skip
+"""Every reason that comes from here, and from nowhere else."""
+
+
+def judge_telemetry(telemetry: Telemetry, window: Window, *, on_gpu: bool, steps: Sequence[StepTimes] = ()) -> list[Reason]:
+    """Over every GPU, in order. `steps` is empty for a backend that tells none."""
     if not on_gpu:
         return []  # host.py's figures are judged by judge_host
     gpus = [device for device in telemetry.devices if device.startswith("gpu")]
@@ -36,7 +49,7 @@ def judge_telemetry(telemetry: Telemetry, window: Window, *, on_gpu: bool) -> li
         busy = [sample for sample in inside if (sample.utilization_pct or 0) >= BUSY_PCT]
         reasons += [
             *_few(device, inside, telemetry),
-            *_clocks(device, busy),
+            *_clocks(device, busy, steps),
             *_throttled(device, busy),
             *_strangers(device, inside),
         ]
@@ -64,7 +77,7 @@ def _few(device: str, inside: Sequence[Sample], telemetry: Telemetry) -> list[Re
     return [Reason("few_telemetry_samples", f"{text}; serve more requests or raise telemetry_rate_hz", False)]
 
 
-def _clocks(device: str, busy: Sequence[Sample]) -> list[Reason]:
+def _clocks(device: str, busy: Sequence[Sample], steps: Sequence[StepTimes]) -> list[Reason]:
     clocks = [sample.sm_clock_mhz for sample in busy if sample.sm_clock_mhz]
     if len(clocks) < MIN_BUSY:
         return []
@@ -74,8 +87,35 @@ def _clocks(device: str, busy: Sequence[Sample]) -> list[Reason]:
     if fall <= CLOCK_WARN:
         return []
     text = f"{device}: the SM clock fell from {first:.0f} to {last:.0f} MHz ({100 * fall:.0f} %) while requests ran"
+    told, slowed = _steps(paces(steps, busy), fall)
     advice = "fix it (nvidia-smi --lock-gpu-clocks), let the GPU cool, or raise its power limit"
-    return [Reason("clock_drop", f"{text}; {advice}", fall > CLOCK_INVALID)]
+    return [Reason("clock_drop", f"{text}; {told}; {advice}", fall > CLOCK_INVALID and slowed)]
+
+
+def _steps(found: Sequence[Pace], fall: float) -> tuple[str, bool]:
+    """What the steps did, in words, and whether it invalidates a run whose clock fell by `fall`."""
+    if not found:
+        return "there are no like steps to tell whether they slowed with it", True
+    own = [fall if pace.own_fall is None else pace.own_fall for pace in found]
+    did = ", ".join(
+        f"its {pace.kind} changed by {_pct(pace.change)} (n = {pace.num_steps}) and the clock meanwhile by {_pct(-part)}"
+        for pace, part in zip(found, own, strict=True)
+    )
+    touched = [(pace, part) for pace, part in zip(found, own, strict=True) if part > CLOCK_WARN]
+    if not touched:
+        return f"{did}, so it fell by no more than {100 * CLOCK_WARN:.0f} % while these ran", False
+    slowed = [pace for pace, part in touched if pace.change >= SLOWED_SHARE * part]
+    names = " and ".join(pace.kind for pace in slowed)
+    if any(pace.change >= SLOWED_SHARE * max(part, CLOCK_INVALID) for pace, part in touched):
+        return f"{did}, so its {names} slowed with it", True
+    if slowed:
+        return f"{did}, so its {names} slowed with it, by less than {100 * SLOWED_SHARE * CLOCK_INVALID:.0f} %", False
+    return f"{did}, so the clock does not set most of their time", False
+
+
+def _pct(share: float) -> str:
+    """Signed; +0.0 for what rounds to nothing."""
+    return f"{round(100 * share, 1) + 0.0:+.1f} %"
 
 
 def _throttled(device: str, busy: Sequence[Sample]) -> list[Reason]:
