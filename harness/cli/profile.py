@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import json_option, only_option, print_json, print_table, scenario_argument, set_option
+from harness.cli.options import json_option, only_option, print_json, print_table, set_option
 from harness.errors import HarnessError, StorageError
 from harness.progress import say
 
 
 @click.command()
-@scenario_argument
+@click.argument("scenario_path", metavar="SCENARIO|FOLDER", type=click.Path())
 @set_option
 @only_option
 @click.option("out", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the run.")
@@ -41,16 +41,29 @@ from harness.progress import say
 @click.option("keep_steps", "--keep-steps", type=click.IntRange(1), help="Decode steps to keep of the torch profiler's traces.")
 @json_option
 def profile(scenario_path: str, overrides: tuple[str, ...], as_json: bool, **options):
-    """Profile the cells of SCENARIO that serve requests: one table by range, from nsys and the torch profiler."""
+    """Profile the cells of SCENARIO that serve requests: one table by range, from nsys and the torch profiler.
+
+    With the FOLDER of a profile nothing is run: its GPU columns and pages are made again from the traces that it keeps.
+    """
     from harness import device
     from harness.profile.command import execute_profile
     from harness.profile.options import ProfileOptions
     from harness.scenario import load_scenario
 
+    if Path(scenario_path).is_dir():
+        sys.exit(_report(_again(Path(scenario_path)), as_json=as_json))
     scenario = load_scenario(Path(scenario_path), overrides)
     run = execute_profile(scenario, device.detect(), ProfileOptions(**options), say)
     code = _report(run, as_json=as_json)
     sys.exit(code)
+
+
+def _again(folder: Path):
+    from harness.profile.again import profiles_again
+    from harness.record import RunWriter, read_run
+
+    RunWriter(folder).replace_records(profiles_again(folder))
+    return read_run(folder)
 
 
 def _report(run, *, as_json: bool) -> int:

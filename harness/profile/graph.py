@@ -50,9 +50,8 @@ def _joined(eager: Trace, replays: Trace, step: Node, expected: list[Kernel], *,
     spans = tuple(span for span in eager.spans if not _in_any(others, span.start_ns))
     outside = [k for k in eager.kernels or () if k.launch_ns is not None and not _in_any([*others, step.span], k.launch_ns)]
     kernels = tuple(in_order([*outside, *around, *moved]))
-    note = (
-        f"GPU times of {len(fitting)} graph replays, ranges of an eager step with the same {len(moved)} kernels; {EAGER_NOTE}"
-    )
+    replayed = f"{len(fitting)} graph replay{'s' if len(fitting) > 1 else ''}"
+    note = f"GPU times of {replayed}, ranges of an eager step with the same {len(moved)} kernels; {EAGER_NOTE}"
     return Trace(f"{replays.source} (graph replays)", spans, kernels, len(launches_of(kernels)), notes=(note,))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import ProfileError
-from harness.profile.spans import Kernel, Span, Trace
+from harness.profile.spans import Kernel, Span, Trace, apart
 
 RANGES = (59, 60)  # NvtxPushPopRange, NvtxStartEndRange
 PAYLOADS = ("int64Value", "uint64Value", "int32Value", "uint32Value", "doubleValue", "floatValue")
@@ -68,7 +68,7 @@ def read_sqlite(path: Path, *, domain: str | None = None) -> Trace:
     try:
         spans = tuple(_spans(export, domain))
         calls = list(_calls(export))
-        kernels = None if ACTIVITIES[0] not in export.columns else tuple(_kernels(export, calls))
+        kernels = None if ACTIVITIES[0] not in export.columns else apart(_kernels(export, calls))
     finally:
         export.close()
     return Trace("nsys", spans, kernels, sum(_is_launch(name) for _, _, name in calls), no_kernels=f"nsys: {NO_KERNEL_TABLE}")

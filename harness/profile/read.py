@@ -56,11 +56,12 @@ def sources(folder: Path, passes: list[dict], seen: Trace | None, *, on_gpu: boo
         return host, host, notes
     if host.source == "nsys":
         notes.append(host.missing_kernels)
-    gpu, found = _torch(folder, passes)
+    gpu, found = torch_kernels(folder, passes)
     return host, gpu, notes + found
 
 
-def _torch(folder: Path, passes: list[dict]) -> tuple[Trace | None, list[str]]:
+def torch_kernels(folder: Path, passes: list[dict]) -> tuple[Trace | None, list[str]]:
+    """The torch profiler's kernels in ranges, of replays where the engine has graphs; and notes."""
     traced = next((done["samples"] for done in passes if done["name"] == "torch"), None)
     if traced is None:
         return None, ["no pass under the torch profiler was asked for"]

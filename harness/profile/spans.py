@@ -5,7 +5,7 @@ sources. A source that did not look for kernels has `kernels` None and says why 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MIN_KERNEL_SHARE = 0.98
 """Launches whose kernel must be in the trace for its GPU columns to count; the rest is lost at the window's edges."""
@@ -76,3 +76,19 @@ class Trace:
 def launches_of(kernels: Iterable[Kernel]) -> set[int]:
     """When kernels were launched, a graph's once; copies left out."""
     return {kernel.launch_ns for kernel in kernels if kernel.launch_ns is not None and not kernel.is_copy}
+
+
+def apart(kernels: Iterable[Kernel]) -> tuple[Kernel, ...]:
+    """In the order of their starts, each with the time that it added to the GPU's: from where the ones before it left off.
+
+    Launches overlap: with programmatic dependent launch a kernel starts while the one before it runs, and waits inside. Sums of
+    durations then count that time twice (a decode step of 11.6 ms has 16.8 ms of kernels on an H100); these add up to the time
+    in which the GPU was busy. One that ended before its predecessor did has no time of its own.
+    """
+    found, busy_until = [], None
+    for kernel in sorted(kernels, key=lambda kernel: (kernel.start_ns, kernel.end_ns)):
+        start = kernel.start_ns if busy_until is None else max(kernel.start_ns, busy_until)
+        end = max(start, kernel.end_ns)
+        found.append(replace(kernel, start_ns=start, end_ns=end))
+        busy_until = end
+    return tuple(found)

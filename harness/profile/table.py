@@ -6,7 +6,7 @@ of unlike length may be joined. A path that only one of them has (ranges inside 
 other's columns. What a column was taken from stands in `sources`, or why it is empty.
 
     share       total of the row / total of its root (the outermost range: prefill, decode step), host time
-    gpu         duration of the kernels launched inside the range, inner ranges included, a call
+    gpu         what the kernels launched inside the range added to the GPU's busy time, inner ranges included, a call
     gpu_share   the same in all / that of its root
     gap         time between two such kernels in which none of them ran, a call: the GPU waited for the host
 """

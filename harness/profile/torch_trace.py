@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import ProfileError
-from harness.profile.spans import Kernel, Span, Trace
+from harness.profile.spans import Kernel, Span, Trace, apart
 
 GPU_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 CALLS = ("cuda_runtime", "cuda_driver")
@@ -26,7 +26,7 @@ def read_torch(path: Path, *, expects_gpu: bool) -> Trace:
         return Trace("torch profiler", spans, None, 0, no_kernels=NO_GPU)
     calls = {e["args"]["correlation"]: e for e in events if e.get("cat") in CALLS and "correlation" in e.get("args", {})}
     launches = sum(any(part in call["name"] for part in LAUNCHES) for call in calls.values())
-    return Trace("torch profiler", spans, tuple(_kernels(events, calls)), launches)
+    return Trace("torch profiler", spans, apart(_kernels(events, calls)), launches)
 
 
 def _events(path: Path) -> list[dict]:

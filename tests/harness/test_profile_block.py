@@ -5,7 +5,7 @@ import pytest
 from harness.profile.block import profile_block
 from harness.profile.render import lines, rows
 from harness.profile.roofline import by_name, points
-from harness.profile.spans import Kernel, Span, Trace
+from harness.profile.spans import Kernel, Span, Trace, apart
 from profile_gpu import LAYERS, gpu_result
 
 
@@ -50,6 +50,14 @@ def test_without_replays_the_eager_times_count(tmp_path, result):
     del result["passes"][2]["samples"]["replays"]
     block = block_of(tmp_path, result)
     assert row(block, "decode step", "layer", "experts")["gpu_ns"] == 60_000 and block["sources"]["gpu"] == "torch profiler"
+
+
+def test_kernels_that_overlap_add_up_to_the_time_that_the_gpu_was_busy():
+    """b starts inside a and waits for it; c lies wholly inside b; d comes after a gap."""
+    ran = [Kernel("a", 0, 100, 1), Kernel("b", 10, 150, 2), Kernel("c", 120, 140, 3), Kernel("d", 160, 170, 4)]
+    found = apart(reversed(ran))
+    assert [(kernel.name, kernel.duration_ns) for kernel in found] == [("a", 100), ("b", 50), ("c", 0), ("d", 10)]
+    assert sum(kernel.duration_ns for kernel in found) == 160, "0 to 150 and 160 to 170"
 
 
 def old_nsys() -> Trace:
