@@ -3,6 +3,7 @@
 In: a run. Out: sentences, each naming the run. `read_run` itself refuses damage anywhere but in the last line.
 """
 
+from harness.record.read import records_bytes
 from harness.record.write import RECORDS
 from harness.report.data import LoadedRun
 from harness.report.numbers import count
@@ -27,12 +28,7 @@ def notes_on(run: LoadedRun) -> list[str]:
 
 def is_torn(run: LoadedRun) -> bool:
     """Whether records.jsonl ends inside a line."""
-    path = run.path / RECORDS
-    if not path.is_file() or path.stat().st_size == 0:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) != b"\n"
+    return records_bytes(run.path / RECORDS)[-1:] not in (b"", b"\n")
 
 
 def missing_repeats(run: LoadedRun) -> dict[str, int]:

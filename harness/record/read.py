@@ -1,15 +1,18 @@
 """Read a run's folder, finished or cut off.
 
 A torn last line (the machine stopped while writing) is left out; damage anywhere else is an error, since a record
-would be missing without a word. Of several records of one cell and repeat the last counts.
+would be missing without a word. Of several records of one cell and repeat the last counts. A finished run's records.jsonl may
+be packed to records.jsonl.gz, a tenth of its size, as the larger ones below results/baselines are.
 """
 
+import gzip
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import RunFolderError
-from harness.record.write import INFO, RECORDS
+from harness.record.write import INFO, PACKED, RECORDS
 
 READABLE_VERSIONS = (1,)
 REQUIRED = ("cell_id", "repeat", "status")
@@ -54,11 +57,20 @@ def _read_info(path: Path) -> dict:
     return info
 
 
+def records_bytes(path: Path) -> bytes:
+    """What records.jsonl holds, packed or not; nothing where there is neither."""
+    packed = path.with_name(PACKED)
+    if path.exists() or not packed.exists():
+        return path.read_bytes() if path.exists() else b""
+    try:
+        return gzip.decompress(packed.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise RunFolderError(f"{packed}: cannot be unpacked ({error}); pack records.jsonl again with gzip") from None
+
+
 def read_records(path: Path) -> list[dict]:
     """Every whole line of records.jsonl in order, those that a later one replaces too."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
+    lines = records_bytes(path).split(b"\n")
     records = []
     for number, line in enumerate(lines[:-1], start=1):
         try:

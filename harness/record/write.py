@@ -4,6 +4,7 @@ A line is complete or absent: when storing one fails midway (disk full), the fil
 Samples are stored before the record that names them, under a temporary name first.
 """
 
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from pathlib import Path
 from harness.errors import StorageError
 
 RECORDS = "records.jsonl"
+PACKED = "records.jsonl.gz"
+"""The same of a finished run, as baselines keep it."""
 INFO = "run.json"
 PART = ".part"
 
@@ -39,7 +42,10 @@ class RunWriter:
         """Continue an interrupted run: a torn last line is cut off first, half-written files are removed."""
         writer = cls(folder)
         writer.sweep()
-        path = folder / RECORDS
+        path, packed = folder / RECORDS, folder / PACKED
+        if packed.exists() and not path.exists():
+            writer.store(RECORDS, lambda part: part.write_bytes(gzip.decompress(packed.read_bytes())))
+            packed.unlink()
         if path.exists():
             content = path.read_bytes()
             whole = content[: content.rfind(b"\n") + 1]
@@ -87,6 +93,7 @@ class RunWriter:
                 os.fsync(file.fileno())
 
         self.store(RECORDS, write)
+        (self.folder / PACKED).unlink(missing_ok=True)
 
     def store(self, name: str, write: Callable[[Path], object]) -> str:
         """Let `write(path)` produce the file `name` in the folder, complete or not at all. Gives `name` back."""

@@ -1,6 +1,7 @@
 """Records: appended whole or not at all, torn lines tolerated only at the end, the last of a (cell, repeat) counts."""
 
 import errno
+import gzip
 import json
 import os
 
@@ -45,6 +46,36 @@ def test_torn_last_line_is_left_out_and_cut_on_resume(writer, cut):
     assert read_run(writer.folder).finished() == {("a", 0)}
     RunWriter.reopen(writer.folder).append(record("c"))
     assert read_run(writer.folder).finished() == {("a", 0), ("c", 0)}
+
+
+def pack(folder, data: bytes | None = None) -> None:
+    path = folder / "records.jsonl"
+    (folder / "records.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()) if data is None else data)
+    path.unlink()
+
+
+def test_packed_records_are_read_and_unpacked_by_whoever_goes_on(writer):
+    writer.append(record("a"))
+    pack(writer.folder)
+    assert read_run(writer.folder).finished() == {("a", 0)}
+    RunWriter.reopen(writer.folder).append(record("b"))
+    assert read_run(writer.folder).finished() == {("a", 0), ("b", 0)}
+    assert not (writer.folder / "records.jsonl.gz").exists()
+
+
+def test_packed_records_that_are_replaced_leave_no_second_truth(writer):
+    writer.append(record("a"))
+    pack(writer.folder)
+    RunWriter(writer.folder).replace_records([record("c")])
+    assert read_run(writer.folder).finished() == {("c", 0)} and not (writer.folder / "records.jsonl.gz").exists()
+
+
+@pytest.mark.parametrize("data", [b"not gzip", gzip.compress(b"{}")[:-6]], ids=["foreign", "cut"])
+def test_damaged_packed_records_are_named(writer, data):
+    writer.append(record("a"))
+    pack(writer.folder, data)
+    with pytest.raises(RunFolderError, match=r"records.jsonl.gz: cannot be unpacked"):
+        read_run(writer.folder)
 
 
 def test_damage_elsewhere_is_an_error_with_its_line(writer):
