@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import mixtral_figures
 import yaml
 from readme_table import BASELINE, HEAD, rows
 
@@ -17,6 +18,12 @@ def test_perplexity_table_is_the_record():
     assert HEAD in README
     for row in rows():
         assert row in README, "run `python tests/readme_table.py` and paste its output"
+
+
+def test_whole_model_table_is_the_records():
+    assert mixtral_figures.HEAD in README
+    for row in mixtral_figures.rows():
+        assert row in README, "run `python tests/mixtral_figures.py` and paste its output"
 
 
 def test_the_record_is_whole_and_valid():

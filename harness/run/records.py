@@ -52,7 +52,7 @@ def make_record(measurement: Measurement, prepared: Prepared, *, started_utc: st
         "predicted_memory_bytes": dict(facts.memory_bytes),
         "experts": result.get("experts"),
         "samples": result.get("samples", {}),
-        "engine": loaded.get("engine"),
+        "engine": result.get("engine") or loaded.get("engine"),
         "load": result.get("load"),
         "sweep": result.get("sweep"),
     }

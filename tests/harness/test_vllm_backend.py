@@ -83,6 +83,8 @@ def test_quality_then_speed(start, tmp_path):
     speed = _measure(backend, "requests", tmp_path)
     assert loaded["engine"]["routing_refused"] is None
     assert backend._engine.described["routing_refused"] is not None  # speed is taken without routed experts
+    asked = [result["engine"]["args"].get("enable_return_routed_experts") for result in (quality, speed)]
+    assert asked == [True, None]  # and each record names the engine that it was measured on
     metrics = speed["metrics"]
     assert metrics["output_throughput"]["value"] > 0 and metrics["mean_ttft_ms"]["n"] == 6
     assert metrics["kv_cache_bytes"]["value"] == 4 * 16 * 2 * 5 * 2 * 64 * 2

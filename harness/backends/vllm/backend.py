@@ -71,7 +71,8 @@ class VllmBackend:
             result = speed.measure(self, engine, cell=cell, folder=Path(folder), seed=seed, progress=progress)
         stored_bytes = sum(self.stored().memory_bytes().values())
         result["metrics"] |= memory_metrics(engine.described, self.source, stored_bytes)
-        return result
+        # Another one than `load` started, where qualities want routed experts and speeds do without.
+        return result | {"engine": engine_block(engine.decisions, engine.described, engine.args)}
 
     def close(self) -> None:
         """End vLLM."""
