@@ -127,8 +127,9 @@ class Launcher:
                 self._lanes[:lanes].copy_(to_device(slots, self.device), non_blocking=True)
                 self._lanes_on_host = slots
         tokens_B, recorded_LBK = self._step_of_lanes(*key) if self.graphs is None else self.graphs.replay(key)
-        count = len(step.runs)
-        return step.runs, {"tokens": tokens_B[:count], "recorded": recorded_LBK[:, :count]}
+        with ranges.range("results"):
+            count = len(step.runs)
+            return step.runs, {"tokens": tokens_B[:count], "recorded": recorded_LBK[:, :count]}
 
     def _step_of_lanes(self, lanes: int, is_sampled: bool) -> tuple[Tensor, Tensor]:
         """One token for each of the first `lanes` lanes: (tokens [B], experts [L, B, K])."""
