@@ -19,6 +19,8 @@ class Answer:
     memory: Fact
     quality: Fact
     speed: Fact
+    backend: str
+    """Whose it is, where the report has several; else empty."""
 
     @property
     def core(self) -> str:
@@ -41,15 +43,16 @@ class Answer:
 
 def answers(everyone: Sequence[Variant]) -> tuple[Answer, ...]:
     """One Answer a quantized variant: FP4 first, then by perplexity change, within each target and model."""
-    found = [_answer(variant, everyone) for variant in everyone if not variant.is_baseline]
+    are_several = len({variant.head.backend for variant in everyone}) > 1
+    found = [_answer(variant, everyone, are_several) for variant in everyone if not variant.is_baseline]
     groups = list(dict.fromkeys(variant.group for variant in everyone))
     return tuple(sorted(found, key=lambda answer: (groups.index(answer.variant.group), *_rank(answer))))
 
 
-def _answer(variant: Variant, everyone: Sequence[Variant]) -> Answer:
+def _answer(variant: Variant, everyone: Sequence[Variant], are_several: bool) -> Answer:
     baseline = baseline_of(variant, everyone)
     facts = memory_fact(variant, baseline), quality_fact(variant), speed_fact(variant, baseline)
-    return Answer(variant, *facts)
+    return Answer(variant, *facts, backend=variant.head.backend if are_several else "")
 
 
 def _rank(answer: Answer) -> tuple[bool, bool, float]:

@@ -34,7 +34,8 @@ def _answers(page: Page) -> list[str]:
         head = answer.variant.head
         facts = (f"**{_escape(fact.figure)}** {_escape(fact.detail)}" for fact in (answer.memory, answer.quality, answer.speed))
         invalid = f" INVALID: {', '.join(answer.invalid)}" if answer.invalid else ""
-        name = _escape(f"{head.name} ({head.method}), {head.model}, {head.target}{invalid}")
+        where = ", ".join(filter(None, (head.target, answer.backend)))
+        name = _escape(f"{head.name} ({head.method}), {head.model}, {where}{invalid}")
         lines.append(f"| {name} | {' | '.join(facts)} |")
     return [*lines, ""]
 

@@ -100,3 +100,13 @@ def test_notices_say_what_weakens_the_figures(tmp_path):
         "uncommitted changes in a, b",
     ):
         assert part in text
+
+
+def test_answers_of_several_backends_say_whose_they_are(tmp_path):
+    from harness.report import write_reports
+
+    paths = write_reports(["results/baselines/mixtral-8x7b-h100"], tmp_path)
+    text, page = paths.markdown.read_text(), paths.html.read_text()
+    for backend in ("native", "vllm"):
+        assert f"NVFP4 × BF16 (search), mixtral-8x7b, H100 80GB HBM3, {backend} |" in text
+        assert f"mixtral-8x7b on H100 80GB HBM3 · {backend}</span>" in page
