@@ -137,6 +137,12 @@ class NativeBackend:
         """Logits of whole windows by the arithmetic of the engine that serves."""
         return self._scorer(tokens, recorder)
 
+    def predicted_bytes(self, slots: int, context: int) -> dict[str, int]:
+        """By cause, for an engine of this size: what `plan` says of the scenario's largest, of one cell."""
+        engine, sizes = engine_here(self.model).row.name, {"max_slots": slots, "max_context": context}
+        layout = next(choice.layout for choice in self.model.choices if choice.op == "experts")
+        return _predicted(self.model.config, self.model.precision, engine, layout, sizes)
+
     def text(self):
         """(token ids, bytes a token) of the held-out text under this model's tokenizer; None for random weights."""
         if self._text is None:
@@ -188,11 +194,14 @@ class NativeBackend:
 
 def predicted_bytes(config, precision: Precision, chosen: list[dict], place: Place, sizes: tuple[int, int]) -> dict[str, int]:
     """By cause, for the engine that would serve there; `sizes` are slots and context."""
-    sizes = {"max_slots": sizes[0], "max_context": sizes[1]}
     engine = choose_engine(config, place.capability, place.environment).row.name
-    if engine == "plain" or not chosen:
+    layout = next((row["layout"] for row in chosen if row["op"] == "experts"), None)
+    return _predicted(config, precision, engine, layout, {"max_slots": sizes[0], "max_context": sizes[1]})
+
+
+def _predicted(config, precision: Precision, engine: str, layout: str | None, sizes: dict[str, int]) -> dict[str, int]:
+    if engine == "plain" or layout is None:
         return predict_memory_bytes(config, precision, **sizes)
-    layout = next(row["layout"] for row in chosen if row["op"] == "experts")
     return predict_gpu_bytes(config, precision, layout=layout, step_tokens=STEP_TOKENS, **sizes)
 
 

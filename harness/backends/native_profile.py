@@ -39,7 +39,8 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
     tokens = None if text is None else text[0]
     planned = plan_requests(spec, tokens, backend.model.config.vocab_size, seed)
     is_eager = bool(cell.get("eager"))
-    engine = _new_engine(backend, spec, planned, eager=True)[0] if is_eager else native_speed.engine_of(backend, spec).engine
+    sizes = native_speed.sizes_of(spec)
+    engine = _new_engine(backend, spec, planned, eager=True)[0] if is_eager else backend.engines.get(*sizes).engine
     native_speed.warm_up(engine, spec, planned, seed)
     del engine
     sink, tool = nvtx.open_nvtx() if "nvtx" in passes else (None, "not asked for")

@@ -38,7 +38,8 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
     text = backend.text()
     encode, _ = codec_of(backend.source.path)
     planned = plan_requests(spec, None if text is None else text[0], backend.model.config.vocab_size, seed, encode=encode)
-    ready = engine_of(backend, spec)
+    sizes = sizes_of(spec)
+    ready = backend.engines.get(*sizes)
     engine = ready.engine
     native_routing.impose(ready, backend.model.config, spec, seed)
     activation_peak = warmed_up(ready, spec, planned, seed, device=str(backend.model.device))
@@ -69,13 +70,14 @@ def measure(backend, *, cell: dict, folder: Path, seed: int, progress) -> dict:
             num_experts=backend.model.config.num_experts,
         ),
         "verdict": verdict(reasons),
+        "predicted_memory_bytes": backend.predicted_bytes(*sizes),
     }
 
 
-def engine_of(backend, spec: WorkloadSpec):
-    """The backend's engine with room for the workload."""
+def sizes_of(spec: WorkloadSpec) -> tuple[int, int]:
+    """(slots, context) of an engine with room for the workload."""
     bounds = bounds_of(spec)
-    return backend.engines.get(min(num_slots(spec.arrival), bounds.num_requests), bounds.max_context)
+    return min(num_slots(spec.arrival), bounds.num_requests), bounds.max_context
 
 
 def warmed_up(ready: ReadyEngine, spec: WorkloadSpec, planned: list[PlannedRequest], seed: int, *, device: str) -> int:

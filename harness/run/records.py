@@ -49,7 +49,7 @@ def make_record(measurement: Measurement, prepared: Prepared, *, started_utc: st
         "check": loaded.get("check"),
         "weights": loaded.get("weights"),
         "metrics": result.get("metrics", {}),
-        "predicted_memory_bytes": dict(facts.memory_bytes),
+        "predicted_memory_bytes": result.get("predicted_memory_bytes") or dict(facts.memory_bytes),
         "experts": result.get("experts"),
         "samples": result.get("samples", {}),
         "engine": result.get("engine") or loaded.get("engine"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.record.read import read_records
 from harness.scenario.load import load_scenario
 
 TEMPLATE = Path("results/baselines/mixtral-8x7b-h100")
@@ -33,7 +34,7 @@ PROFILE = {
 def write_run(folder: Path, target: dict = H100, *, profiled: bool = False, precisions: tuple[str, ...] = ("nvfp4",)) -> Path:
     """`profiled`: one cell carries a profile with ceilings, as `harness profile` leaves it."""
     folder.mkdir(parents=True, exist_ok=True)
-    template = json.loads((TEMPLATE / "records.jsonl").read_text().splitlines()[0])
+    template = read_records(TEMPLATE / "records.jsonl")[0]
     info = json.loads((TEMPLATE / "run.json").read_text()) | {"run_id": folder.name, "scenario_name": "mixtral-sweep"}
     planned = load_scenario(Path("scenarios/mixtral-sweep.yaml")).workloads
     workloads = [workload.model_dump(mode="json") | {"kind": "requests"} for workload in planned]

@@ -126,3 +126,18 @@ def test_wrong_output_has_no_speed(tmp_path):
     assert wrong["verdict"]["state"] == "INVALID" and wrong["verdict"]["reasons"][0]["code"] == "wrong_output"
     assert wrong["metrics"]["output_throughput"]["value"] is None and wrong["metrics"]["mean_ttft_ms"]["value"] is None
     assert wrong["metrics"]["weight_bytes"]["value"] == right["metrics"]["weight_bytes"]["value"]
+
+
+def test_one_engine_at_a_time_and_predictions_of_each_cell_s_own_size(tmp_path):
+    """An engine that was kept beside another would stand in its memory figures."""
+    backend = NativeBackend()
+    load(write_tiny(tmp_path / "mine"), backend)
+    small = backend.engines.get(1, 16)
+    assert backend.engines.get(1, 16) is small
+    large = backend.engines.get(2, 32)
+    assert large is not small and backend.engines.get(1, 16) is not small, "the small one was given up for the large one"
+    one, other = backend.predicted_bytes(1, 16), backend.predicted_bytes(2, 32)
+    assert (one["kv_cache"], other["kv_cache"]) == (small.engine.kv_cache_bytes, large.engine.kv_cache_bytes)
+    assert one["kv_cache"] < other["kv_cache"] and other["attention"] == one["attention"]
+    result = measure(backend, tmp_path / "cell")
+    assert result["predicted_memory_bytes"]["kv_cache"] == result["metrics"]["kv_cache_bytes"]["value"]

@@ -62,14 +62,14 @@ def test_two_batches_are_no_curve_and_records_without_arrival_count_for_nothing(
 
 
 def test_short_outputs_measure_a_first_token_and_are_left_out():
-    (one,) = found_in(H100_RECORD)
-    assert [point.cell.workload for point in one.points] == ["batch1", "batch8", "batch32", "batch128", "batch256"]
-    assert [point.is_measured for point in one.points] == [True, True, False, False, False]
+    for series in found_in(H100_RECORD):  # ours and vLLM's
+        assert [point.cell.workload for point in series.points] == ["batch1", "batch8", "batch32", "batch128", "batch256"]
+        assert all(point.is_measured for point in series.points)
 
 
 def test_a_measured_h100_stays_below_its_limit():
     """Batch 1 reads two experts a layer, attention, router, head and the keys and values of 192 tokens."""
-    (one,) = found_in(H100_RECORD)
+    one, _ = found_in(H100_RECORD)
     first = point_of(one, "batch1")
     expert = (22548579328 + 2818572288 + 2048) / 256
     num_bytes = 32 * 2 * expert + 2684354560 + 2097152 + 2 * 32000 * 4096 + (128 + 64) * 131072

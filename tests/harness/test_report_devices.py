@@ -64,6 +64,14 @@ def test_ledger_of_a_gpu_adds_up_to_what_nvml_counts(run):
     assert rows["Allocator slack"][0] == "—" or rows["Allocator slack"][0] == "–", "not predicted"
 
 
+def test_ledger_sets_the_whole_prediction_of_a_gpu_beside_what_nvml_counts(run):
+    metrics = {"peak_device_memory_bytes": entry(11 * GB)}
+    predicted = {"expert_codes": 8 * GB, "step_workspace": GB, "cuda": GB}
+    rows = {row[0]: row[1:] for row in texts(ledger_table(cells_with(run, metrics=metrics, predicted_memory_bytes=predicted)))}
+    whole = rows["Whole, as the system counts it"]
+    assert whole[0].startswith("10") and whole[2].startswith("+10"), "11 measured for 10 predicted"
+
+
 def test_profile_tables_of_a_gpu(run):
     block = profile_block(run, gpu_result(run), None, None, on_gpu=True)
     cells = cells_with(run, profile=block)

@@ -2,11 +2,11 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
 from harness.crossovers import names_of, show_crossovers
+from harness.record import read_run
 from harness.report.cells import REFERENCE_SPEED, MeasuredCell, measured_cells
 from harness.report.data import load
 from harness.report.numbers import DASH
@@ -179,9 +179,9 @@ def engines_row(*records):
 
 @pytest.fixture
 def native_records():
-    """One record a workload of the committed run on an H100, with the engine's own word on its KV cache beside old records."""
-    lines = Path("results/baselines/mixtral-8x7b-h100/records.jsonl").read_text().splitlines()
-    found = {record["workload"]["name"]: record for record in map(json.loads, lines) if record["status"] == "ok"}
+    """One record a workload of the committed run on an H100."""
+    ours = [record for record in read_run("results/baselines/mixtral-8x7b-h100").records if record["backend"] == "native"]
+    found = {record["workload"]["name"]: record for record in ours}
     return list(found.values())
 
 
@@ -190,13 +190,14 @@ def test_engines_table_tells_our_moe_attention_and_cache_from_the_record(native_
     assert row["MoE"].text == "1 to 4: cuda-fragments-decode; 5 and more: cuda-fragments-grouped"
     assert row["MoE"].detail.startswith("by tokens of a call; layout fragments; measured on H100")
     assert row["Attention"].text == "prompts: FlashAttention of PyTorch; decoding: slot_attention (Triton)"
-    assert row["KV cache"].text == "33.7 MB to 269 MB" and row["KV cache"].detail == ""
+    assert row["KV cache"].text == "33.7 MB to 8.59 GB"
+    assert row["KV cache"].detail == "bf16, reserved for the longest request of every slot"
 
 
-def test_engines_table_adds_what_the_engine_says_of_its_cache(native_records):
+def test_engines_table_says_no_more_of_the_cache_than_the_engine_does(native_records):
     for record in native_records:
-        record["engine"]["kv_cache"] = {"dtype": "bf16", "layout": "reserved"}
-    assert engines_row(*native_records)["KV cache"].detail == "bf16, reserved"
+        del record["engine"]["kv_cache"]
+    assert engines_row(*native_records)["KV cache"].detail == ""
 
 
 def test_engines_table_keeps_the_word_of_other_engines(native_records):

@@ -26,6 +26,8 @@ CAUSES = {
     "other_processes": "Other processes",
 }
 PARTS = ("expert_codes", "expert_scales", "expert_tensor_scales", "attention", "embedding", "router", "norm", "kv_cache")
+CONTEXT = "cuda"
+"""A cause of predictions that are of everything that the process takes of a GPU."""
 NOT_PREDICTED = "not predicted: it does not follow from the model's shape"
 
 
@@ -37,7 +39,10 @@ def ledger_table(cells: Sequence[MeasuredCell]) -> Table:
         if predicted and not cell.is_heldout:
             label = f"{cell.name} ({cell.method}) · {cell.workload} · {cell.model} · {cell.target}"
             groups.append(Group(label, tuple(_rows(cell, predicted, notes))))
-    caption = "Memory ledger: predicted before loading beside measured. KV cache predicted: of the scenario's largest workload."
+    caption = (
+        "Memory ledger: predicted before loading beside measured. KV cache predicted: of the cell's own slots and context, in "
+        "older records of the scenario's largest workload. Whole: the prediction lacks what the driver keeps for itself."
+    )
     return table(caption, ("Cause", "Predicted", "Measured", "Difference"), groups, notes, folded=True)
 
 
@@ -50,7 +55,9 @@ def _rows(cell: MeasuredCell, predicted: dict[str, int], notes: Footnotes):
         first = notes.dash(NOT_PREDICTED) if guess is None else Entry(bytes_text(guess))
         yield Entry(label, tone="head"), first, notes.entry(number, ""), difference
     whole = cell.number("process_peak_rss_bytes" if cell.target_kind == "cpu" else "peak_device_memory_bytes")
-    yield Entry("Whole, as the system counts it", tone="head"), notes.dash(NOT_PREDICTED), notes.entry(whole, ""), Entry("")
+    total = sum(predicted.values()) if CONTEXT in predicted else None
+    guess = notes.dash(NOT_PREDICTED) if total is None else Entry(bytes_text(total))
+    yield Entry("Whole, as the system counts it", tone="head"), guess, notes.entry(whole, ""), _difference(total, whole)
     if whole.median is not None:
         rest = whole.median - sum(_held(cell, cause) for cause in _added(cell))
         entry = Entry(f"{'−' if rest < 0 else ''}{bytes_text(abs(rest))}")
