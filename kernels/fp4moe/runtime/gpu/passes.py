@@ -69,9 +69,9 @@ class DecoderPasses:
                 with ranges.range("norm", layer=index):
                     norm_route(residual_TD, delta_TD, layer.attention_norm_D, normed_TD, eps=eps, first=first)
                 attended_TD = self._attention(index, layer, normed_TD, attend)
-                places = routing.ids_TK, routing.weights_TK, plan.recorded_LTK
-                routed = Routed(layer.router_ED, *places, index, plan.imposed_RLK, plan.counter)
                 with ranges.range("route", layer=index):
+                    places = routing.ids_TK, routing.weights_TK, plan.recorded_LTK
+                    routed = Routed(layer.router_ED, *places, index, plan.imposed_RLK, plan.counter)
                     norm_route(residual_TD, attended_TD, layer.moe_norm_D, normed_TD, eps=eps, routed=routed)
                 with ranges.range("experts", layer=index, tokens=num_tokens):
                     fresh = Routing(routing.ids_TK, routing.weights_TK, config.num_experts)
