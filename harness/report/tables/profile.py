@@ -37,9 +37,8 @@ def ranges_table(cells: Sequence[MeasuredCell]) -> Table:
         why = block["sources"]["no_gpu"] or NOT_INSIDE
         groups.append(Group(label(cell), tuple(_range_row(row, notes, why) for row in block["rows"])))
     caption = (
-        "Time by range. Indented ranges lie inside the one above. GPU: what the kernels launched inside added to the busy time; "
-        "gaps: time "
-        "between two of them in which none ran. The source of each column stands below."
+        "Time by range. Indented ranges lie inside the one above. GPU: what the kernels launched inside added to the busy "
+        "time; gaps: time between two of them in which none ran. The source of each column stands below."
     )
     return table(caption, RANGES, groups, notes)
 
