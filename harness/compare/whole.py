@@ -28,7 +28,12 @@ def notes_on(run: LoadedRun) -> list[str]:
 
 def is_torn(run: LoadedRun) -> bool:
     """Whether records.jsonl ends inside a line."""
-    return records_bytes(run.path / RECORDS)[-1:] not in (b"", b"\n")
+    path = run.path / RECORDS
+    if not path.is_file():
+        return records_bytes(path)[-1:] not in (b"", b"\n")
+    with path.open("rb") as file:
+        file.seek(-min(1, path.stat().st_size), 2)
+        return file.read(1) not in (b"", b"\n")
 
 
 def missing_repeats(run: LoadedRun) -> dict[str, int]:
