@@ -7,6 +7,7 @@ import click
 
 from harness.cli.options import json_option, only_option, print_json, print_table, set_option
 from harness.errors import HarnessError, StorageError
+from harness.profile.options import NSYS_TRACES, PROFILERS
 from harness.progress import say
 
 
@@ -18,14 +19,14 @@ from harness.progress import say
 @click.option(
     "profiler",
     "--profiler",
-    type=click.Choice(["auto", "nsys", "torch"]),
+    type=click.Choice(PROFILERS),
     default="auto",
     help="auto: nsys where it is found, and the torch profiler for what nsys does not see.",
 )
 @click.option(
     "nsys_trace",
     "--nsys-trace",
-    type=click.Choice(["auto", "cuda", "nvtx"]),
+    type=click.Choice(NSYS_TRACES),
     default="auto",
     help="What nsys traces on a GPU: kernels and ranges, or ranges alone. auto: the second where the first fails.",
 )

@@ -20,7 +20,7 @@ NO_GPU = "torch profiler: no GPU took part"
 
 def read_torch(path: Path, *, expects_gpu: bool) -> Trace:
     """`expects_gpu`: whether the work ran on a GPU, so that missing kernel rows are a fault and not the truth."""
-    events = _events(path)
+    events = [event for event in load_chrome(path)["traceEvents"] if event.get("ph") == "X"]
     spans = tuple(_spans(events))
     if not expects_gpu:
         return Trace("torch profiler", spans, None, 0, no_kernels=NO_GPU)
@@ -29,10 +29,11 @@ def read_torch(path: Path, *, expects_gpu: bool) -> Trace:
     return Trace("torch profiler", spans, apart(_kernels(events, calls)), launches)
 
 
-def _events(path: Path) -> list[dict]:
+def load_chrome(path: Path) -> dict:
+    """The file's JSON, with its list of `traceEvents`."""
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return [event for event in json.loads(data)["traceEvents"] if event.get("ph") == "X"]
+        data = json.loads(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+        return data | {"traceEvents": list(data["traceEvents"])}
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ProfileError(f"{path}: cannot be read as a torch profiler trace ({type(error).__name__}: {error})") from None
 

@@ -9,8 +9,8 @@ import gzip
 import json
 from pathlib import Path
 
-from harness.errors import ProfileError
 from harness.profile.table import PHASES
+from harness.profile.torch_trace import load_chrome
 
 NAMES, ARROWS = "M", ("s", "t", "f")
 COMPRESSION = 9
@@ -18,7 +18,7 @@ COMPRESSION = 9
 
 def trim(path: Path, steps: int) -> bool:
     """Whether the file was cut; `steps`: how many decode steps are kept."""
-    data = _read(path)
+    data = load_chrome(path)
     ranges = sorted((e for e in data["traceEvents"] if _is_step(e)), key=lambda event: event["ts"])[-steps:]
     if not ranges:
         return False
@@ -32,13 +32,6 @@ def trim(path: Path, steps: int) -> bool:
     text = json.dumps(data | {"traceEvents": [*names, *kept, *arrows], "traceName": path.name}, separators=(",", ":"))
     path.write_bytes(gzip.compress(text.encode(), COMPRESSION) if path.suffix == ".gz" else text.encode())
     return True
-
-
-def _read(path: Path) -> dict:
-    try:
-        return json.loads(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
-    except (OSError, EOFError, ValueError) as error:
-        raise ProfileError(f"{path}: cannot be read as a torch profiler trace ({type(error).__name__}: {error})") from None
 
 
 def _is_step(event: dict) -> bool:
