@@ -63,6 +63,11 @@ def packed_values(packed: torch.Tensor, name: str, k: int) -> np.ndarray:
     return out.astype(np.float32)
 
 
+def down_rows(packed: torch.Tensor, name: str, k: int) -> np.ndarray:
+    """packed_values with rows back in order: rows g and g + 8 of a chunk are rows 2 g and 2 g + 1."""
+    return packed_values(packed, name, k).reshape(-1, 2, 8, k).transpose(0, 2, 1, 3).reshape(-1, k)
+
+
 def weights(name: str, num_experts: int, rows: int, k: int) -> QuantizedTensor:
     generator = torch.Generator().manual_seed(3)
     return quantize_weight(torch.randn(num_experts, rows, k, generator=generator) * 0.05, name)
@@ -74,7 +79,7 @@ def test_down_is_exact(name, rows, k):
     q = weights(name, 2, rows, k)
     scales = folded_scales(q, parts=1).numpy() / np.float32(2.0**8)
     for expert, packed in enumerate(pack_down(q)):
-        found = packed_values(packed, name, k) * scales[expert]  # float32, as dequantize multiplies
+        found = down_rows(packed, name, k) * scales[expert]  # float32, as dequantize multiplies
         assert (found == dequantize(q[expert]).numpy()).all()
 
 
@@ -95,7 +100,7 @@ def test_every_code_of_a_word_comes_back():
     packed = codes[..., 0::2] | (codes[..., 1::2] << 4)
     scales = torch.ones(1, 128, 8).to(torch.float8_e4m3fn)
     q = QuantizedTensor("nvfp4", "absmax", (1, 128, 128), packed, scales, torch.ones(1))
-    assert (packed_values(pack_down(q)[0], "nvfp4", 128) == dequantize(q[0]).numpy()).all()
+    assert (down_rows(pack_down(q)[0], "nvfp4", 128) == dequantize(q[0]).numpy()).all()
 
 
 def test_every_positive_e4m3_scale_survives():

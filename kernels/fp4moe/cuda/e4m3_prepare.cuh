@@ -7,6 +7,8 @@
 #include <cuda_fp8.h>
 #include <cstdint>
 
+#include "sm90_async.cuh"
+
 namespace fp4moe {
 
 constexpr int kMaxExperts = 64;
@@ -15,10 +17,6 @@ constexpr int kMostTokens = 256;                 // of a tile
 constexpr int kMaxTiles = kMaxSlots / 8 + kMaxExperts;
 constexpr int kSortThreads = 512, kSortWarps = kSortThreads / 32;
 constexpr int kMaxRowThreads = 1024, kChunksAThread = 2;
-
-// Programmatic dependent launch: blocks of the next kernel may start; what the kernel before wrote is there.
-__device__ __forceinline__ void start_next_kernel() { asm volatile("griddepcontrol.launch_dependents;"); }
-__device__ __forceinline__ void wait_for_last_kernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 
 struct Tile { int expert, first, count, run_first, run_tiles; };  // slots of one expert; the tiles of that expert
 

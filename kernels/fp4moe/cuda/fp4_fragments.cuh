@@ -12,6 +12,7 @@ namespace fp4moe {
 struct Nvfp4 {
   static constexpr int kChunkBytes = 1024 + 128;
   using Scales = uint32_t;
+  static __device__ __forceinline__ Scales flip(Scales scales, int halves) { return __funnelshift_r(scales, scales, halves * 16); }
   static __device__ __forceinline__ uint32_t expand(Scales scales, int half, int row) {
     return __byte_perm(scales, 0, half * 2 + row ? (half * 2 + row) * 0x0101 | 0x4040 : 0x4040) * 16 + 0x76007600u;
   }
@@ -19,7 +20,8 @@ struct Nvfp4 {
 
 struct Mxfp4 {
   static constexpr int kChunkBytes = 1024 + 64;
-  using Scales = uint16_t;
+  using Scales = uint16_t;                       // one scale for both halves
+  static __device__ __forceinline__ Scales flip(Scales scales, int) { return scales; }
   static __device__ __forceinline__ uint32_t expand(Scales scales, int, int row) {
     return __byte_perm(scales, 0, row ? 0x4141 : 0x4040) << 7;
   }

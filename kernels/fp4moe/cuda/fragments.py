@@ -25,8 +25,9 @@ SOURCE = "moe_sm90.cu"
 TARGET = "90a"
 MAX_EXPERTS = 64
 MAX_SLOTS = 8192  # of one launch; more tokens take several
+NARROW_TILE, MAX_NARROW_SLOTS = 16, 2048  # tiles of up to so many tokens, and what a launch of them takes
 # Most tokens of a tile, for calls of up to so many tokens. An expert never gets more slots than there are tokens.
-DECODE_TILES = ((16, 8), (32, 16), (None, 32))
+DECODE_TILES = ((8, 8), (32, 16), (None, 32))
 GROUPED_TILES = ((192, 64), (None, 128))
 
 
@@ -96,8 +97,12 @@ def _tile(num_tokens: int, tiles) -> int:
 def launch(x: Tensor, ids: Tensor, gates: Tensor, packed: FragmentExperts, *, out: Tensor, tile: int) -> None:
     """One launch on contiguous BF16 x, float32 out, int32 ids, float32 gates; `tile`: most tokens of a tile, 8 to 128."""
     (num_tokens, hidden), top_k, device = x.shape, ids.shape[1], x.device
+    if tile <= NARROW_TILE and num_tokens * top_k > MAX_NARROW_SLOTS:
+        raise SelectionError(
+            f"fragments: tiles of {tile} tokens take at most {MAX_NARROW_SLOTS} slots (got {num_tokens} tokens x {top_k})"
+        )
     groups = -(-(num_tokens * top_k + 7 * packed.num_experts) // 8) + 16  # of 8 slots; a tile may read past the last
-    sizes = [groups * 8 * 2 * _padded(k) for k in (hidden, packed.intermediate)]  # x and h in BF16
+    sizes = [groups * 8 * _row_bytes(k) for k in (hidden, packed.intermediate)]  # x and h
     scratch = [torch.empty(num_bytes, dtype=torch.uint8, device=device) for num_bytes in sizes]
     barrier, num_blocks = _device_state(device)
     weights = (packed.gate_up, packed.down, packed.gate_up_scale, packed.down_scale)
@@ -109,15 +114,15 @@ def launch(x: Tensor, ids: Tensor, gates: Tensor, packed: FragmentExperts, *, ou
         raise RuntimeError(f"fragments: launch failed with CUDA error {error}")
 
 
-def _padded(k: int) -> int:
-    """K up to whole stages of the widest kind, 512."""
-    return -(-k // 512) * 512
+def _row_bytes(k: int) -> int:
+    """K in BF16 up to whole stages of the widest kind, 512, each with 16 bytes that keep rows off each other's banks."""
+    return -(-k // 512) * (512 * 2 + 16)
 
 
 @cache
 def _device_state(device: torch.device) -> tuple[Tensor, int]:
-    """The grid barrier's counter, which every launch leaves at zero, and the number of blocks."""
-    counter = torch.zeros(1, dtype=torch.int32, device=device)
+    """The counters of a launch (GridState), which every launch leaves at zero, and the number of blocks."""
+    counter = torch.zeros(3 + MAX_EXPERTS, dtype=torch.int32, device=device)
     return counter, torch.cuda.get_device_properties(device).multi_processor_count
 
 

@@ -11,6 +11,7 @@ holds rows g and g + 8 and k = 32 t .. 32 t + 31:
 
 The tensor core multiplies position 64 half + 16 step + 8 pair + 2 t + odd of a chunk: that is the order of the activations.
 Rows of a gate/up chunk are 8 gate rows and their 8 up rows, at positions 8 i .. 8 i + 7, so that h comes out in that order too.
+Rows g and g + 8 of a down chunk are rows 2 g and 2 g + 1 of its 16, neighbours in y.
 Four chunks (64 rows) lie together, then the next k.
 
 A word holds four pairs (pair, row) = (0, g), (0, g + 8), (1, g), (1, g + 8); `dequantize` in fp4_fragments.cuh takes them out
@@ -47,7 +48,7 @@ def pack_gate_up(w: QuantizedTensor) -> Tensor:
 def pack_down(w: QuantizedTensor) -> Tensor:
     """[E, D, F] -> uint8 [E, D / 64, C, 4 * chunk bytes]."""
     _check(w)
-    order = torch.arange(w.shape[1], device=w.device)
+    order = torch.arange(w.shape[1], device=w.device).reshape(-1, 8, 2).transpose(1, 2).flatten()
     return torch.stack([_expert(w[expert], order) for expert in range(w.shape[0])])
 
 

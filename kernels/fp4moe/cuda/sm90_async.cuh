@@ -1,4 +1,4 @@
-// Barriers and copies that run beside the warps: mbarriers, bulk copies, the barrier of the whole grid (sm_90).
+// Barriers and copies that run beside the warps: mbarriers, bulk copies, counters of the whole grid (sm_90).
 #pragma once
 #include <cstdint>
 
@@ -55,26 +55,25 @@ __device__ __forceinline__ void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// One counter serves the barriers of a launch in turn: the n-th is passed at (n + 1) x blocks. leave() of the last block resets.
-__device__ __forceinline__ void grid_arrive(unsigned* counter) {
+// Programmatic dependent launch: blocks of the next kernel may start; what the kernel before wrote is there.
+__device__ __forceinline__ void start_next_kernel() { asm volatile("griddepcontrol.launch_dependents;"); }
+__device__ __forceinline__ void wait_for_last_kernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+__device__ __forceinline__ unsigned load_acquire(const unsigned* from) {
+  unsigned value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
+// Two sums in neighbouring places of global memory (8-byte aligned).
+__device__ __forceinline__ void add_pair(float* to, float a, float b) {
+  asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(a), "f"(b) : "memory");
+}
+
+// What this thread, and those it had a barrier with, wrote before is seen by whom the sum is seen.
+__device__ __forceinline__ unsigned add_release(unsigned* to, unsigned value) {
   __threadfence();
-  atomicAdd(counter, 1u);
-}
-
-__device__ __forceinline__ bool grid_passed(const unsigned* counter, int barrier) {
-  unsigned seen;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
-  return seen >= (barrier + 1u) * gridDim.x;
-}
-
-// A block that had nothing to wait for in between must not count for the barrier before.
-__device__ __forceinline__ void grid_arrive_after(unsigned* counter, int barrier) {
-  while (!grid_passed(counter, barrier)) {}
-  grid_arrive(counter);
-}
-
-__device__ __forceinline__ void grid_leave(unsigned* counter, int num_barriers) {
-  if (atomicAdd(counter, 1u) + 1 == (num_barriers + 1u) * gridDim.x) atomicExch(counter, 0u);
+  return atomicAdd(to, value);
 }
 
 }  // namespace fp4moe

@@ -41,7 +41,7 @@ def decoder_builds(*, is_overlapped: bool) -> dict[str, Build]:
     for form, is_sampled in (("greedy", False), ("sampled", True)):
         options = {"V": VOCABULARY, "BLOCK_V": BLOCK_V[form], "IS_SAMPLED": is_sampled, "IS_PROMPT": False, "num_warps": 16}
         builds[f"decoder/next_token/{form}"] = _build(next_token_kernel, options, out="i32")
-    flags = {"IS_ON": is_overlapped, "launch_pdl": is_overlapped}
+    flags = {"OVERLAP": 2 * is_overlapped, "launch_pdl": is_overlapped}
     return {key: replace(build, options=build.options | flags) for key, build in builds.items()}
 
 
@@ -65,5 +65,5 @@ def _build(kernel: Any, options: dict[str, Any], **pointers: str) -> Build:
     kinds = dict.fromkeys(_INTS, "*i32") | dict.fromkeys(_FLOATS, "*fp32") | dict.fromkeys(_BF16, "*bf16")
     kinds |= dict.fromkeys(_COUNTS, "i32") | dict.fromkeys(_SCALARS, "fp32") | {"recorded_ptr": "*u8"}
     kinds |= {f"{name}_ptr": f"*{kind}" for name, kind in pointers.items()}
-    types = {name: kinds[name] for name in kernel.arg_names if name not in options and name != "IS_ON"}
+    types = {name: kinds[name] for name in kernel.arg_names if name not in options and name != "OVERLAP"}
     return Build(kernel, types, {"num_warps": 4} | options)

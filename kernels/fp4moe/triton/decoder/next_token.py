@@ -31,7 +31,7 @@ BLOCK_V = {"greedy": 16384, "sampled": 4096}
 def next_token_kernel(
     logits_ptr, slot_ptr, length_ptr, threshold_ptr, temperature_ptr, seed_ptr, drawn_ptr, last_ptr, position_ptr, out_ptr,
     num_slots, V: tl.constexpr, BLOCK_V: tl.constexpr, IS_SAMPLED: tl.constexpr, IS_PROMPT: tl.constexpr,
-    IS_ON: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     request = tl.program_id(0).to(tl.int64)
     slot = tl.load(slot_ptr + request).to(tl.int64)
@@ -41,8 +41,8 @@ def next_token_kernel(
     wrong = tl.zeros((BLOCK_V,), tl.int32)
     temperature, threshold = 1.0, float("-inf")
     seed, drawn = 0, 0
-    let_next_start(IS_ON)
-    wait_for_inputs(IS_ON)
+    let_next_start(OVERLAP)
+    wait_for_inputs(OVERLAP)
     if IS_SAMPLED:
         temperature = tl.load(temperature_ptr + slot)
         threshold = tl.load(threshold_ptr + request)

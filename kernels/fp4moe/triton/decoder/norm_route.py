@@ -30,12 +30,12 @@ def norm_route_kernel(
     recorded_ptr, imposed_ptr, counter_ptr, eps, layer, num_layers, imposed_rows, recorded_stride,
     D: tl.constexpr, BLOCK_D: tl.constexpr, IS_FIRST: tl.constexpr, BY_SLOT: tl.constexpr, HAS_ROUTER: tl.constexpr,
     IMPOSED: tl.constexpr, NUM_EXPERTS: tl.constexpr, BLOCK_E: tl.constexpr, TOP_K: tl.constexpr,
-    BLOCK_K: tl.constexpr, IS_ON: tl.constexpr,
+    BLOCK_K: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK_D)
     inside = column < D
-    let_next_start(IS_ON)
+    let_next_start(OVERLAP)
     norm = tl.load(norm_ptr + column, mask=inside, other=0.0).to(tl.float32)
     if HAS_ROUTER:
         expert = tl.arange(0, BLOCK_E)
@@ -43,7 +43,7 @@ def norm_route_kernel(
         rows = tl.load(
             router_ptr + expert[:, None] * D + column[None, :], mask=is_expert[:, None] & inside[None, :], other=0.0
         )
-    wait_for_inputs(IS_ON)
+    wait_for_inputs(OVERLAP)
     if IS_FIRST:
         where = tl.load(slot_ptr + token).to(tl.int64) if BY_SLOT else token
         row = tl.load(token_ptr + where).to(tl.int64)

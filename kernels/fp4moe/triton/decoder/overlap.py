@@ -2,8 +2,12 @@
 
 Begin with `let_next_start`, then do what depends on no kernel of this step (weights into registers, keys of earlier tokens),
 then `wait_for_inputs`, which returns when the kernel before has ended and its writes are seen. Needs sm_90 and a launch with
-`**launch_options(tensor)`; elsewhere IS_ON is false and nothing is done. Only weights, and what earlier steps wrote, may be
-read before the wait.
+`**launch_options(tensor)`; elsewhere OVERLAP is 0 and nothing is done. Only weights, and what earlier steps wrote,
+may be read before the wait.
+
+OVERLAP says when the next kernel may start: 1 with this one (best for one token, by 2.6 % of a step), 2 once this one's inputs
+are there, so that only one waits behind another. For more tokens that is better (3.4 % at 8 requests, 1.5 % at 32, H100):
+programs of later kernels would be laid unevenly on what the running ones leave.
 """
 
 from __future__ import annotations
@@ -22,23 +26,25 @@ _FIRST_CAPABILITY = (9, 0)
 
 
 @triton.jit
-def let_next_start(IS_ON: tl.constexpr):
+def let_next_start(OVERLAP: tl.constexpr):
     """The next kernel may take what this one leaves free of the GPU; it still waits for this one's end."""
-    if IS_ON:
+    if OVERLAP == 1:
         gdc_launch_dependents()
 
 
 @triton.jit
-def wait_for_inputs(IS_ON: tl.constexpr):
+def wait_for_inputs(OVERLAP: tl.constexpr):
     """Until the kernel before has ended."""
-    if IS_ON:
+    if OVERLAP > 0:
         gdc_wait()
+    if OVERLAP == 2:
+        gdc_launch_dependents()
 
 
-def launch_options(tensor: Tensor) -> dict[str, bool]:
-    """What a launch on the tensor's device takes: the constant IS_ON, and Triton's own option."""
+def launch_options(tensor: Tensor) -> dict[str, int | bool]:
+    """What a launch takes for a tensor with a row a token or request: the constant OVERLAP, and Triton's own option."""
     is_on = tensor.is_cuda and not IS_INTERPRETED and _has_overlap(tensor.device)
-    return {"IS_ON": is_on, "launch_pdl": is_on}
+    return {"OVERLAP": is_on * (1 if tensor.shape[0] == 1 else 2), "launch_pdl": is_on}
 
 
 @cache

@@ -23,11 +23,11 @@ from fp4moe.triton.device import on_device
 def rotary_store_kernel(
     qkv_ptr, cos_ptr, sin_ptr, position_ptr, slot_ptr, keys_ptr, values_ptr, slot_stride,
     H: tl.constexpr, G: tl.constexpr, HALF: tl.constexpr, BLOCK_HG: tl.constexpr, BLOCK_G: tl.constexpr,
-    HAS_CACHE: tl.constexpr, IS_ON: tl.constexpr,
+    HAS_CACHE: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
-    let_next_start(IS_ON)
-    wait_for_inputs(IS_ON)
+    let_next_start(OVERLAP)
+    wait_for_inputs(OVERLAP)
     position = tl.load(position_ptr + token).to(tl.int64)
     i = tl.arange(0, HALF)
     cos = tl.load(cos_ptr + position * HALF + i)[None, :]

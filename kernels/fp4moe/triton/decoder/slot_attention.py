@@ -63,12 +63,12 @@ def slot_attention_kernel(
     qkv_ptr, cos_ptr, sin_ptr, position_ptr, slot_ptr, keys_ptr, values_ptr, out_ptr, parts_ptr, stats_ptr, arrived_ptr,
     slot_stride, scale,
     H: tl.constexpr, G: tl.constexpr, HALF: tl.constexpr, SPLITS: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr,
-    BLOCK_S: tl.constexpr, IS_ON: tl.constexpr,
+    BLOCK_S: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     request, group, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     D: tl.constexpr = 2 * HALF
     SHARED: tl.constexpr = H // G
-    let_next_start(IS_ON)
+    let_next_start(OVERLAP)
     # Slots, positions and the keys and values before this one are what earlier steps left.
     slot = tl.load(slot_ptr + request).to(tl.int64)
     position = tl.load(position_ptr + slot).to(tl.int64)
@@ -83,7 +83,7 @@ def slot_attention_kernel(
     keys_first, keys_second, values = load_block(keys_ptr, values_ptr, base, start, end, G * D, HALF, BLOCK_C)
     i, j, row = tl.arange(0, HALF), tl.arange(0, D), tl.arange(0, ROWS)
     cos, sin = tl.load(cos_ptr + position * HALF + i), tl.load(sin_ptr + position * HALF + i)
-    wait_for_inputs(IS_ON)
+    wait_for_inputs(OVERLAP)
     line = qkv_ptr + request.to(tl.int64) * ((H + 2 * G) * D)
     is_row = (row < SHARED)[:, None]
     q_at = line + (group * SHARED + row)[:, None] * D + i[None, :]

@@ -43,17 +43,17 @@ def load_inputs(x_at, is_token, k, start, K: tl.constexpr):
 @triton.jit
 def thin_linear_kernel(
     x_ptr, w_ptr, y_ptr, num_tokens, num_outputs, K: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, IS_ON: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
     is_output = n < num_outputs
-    let_next_start(IS_ON)
+    let_next_start(OVERLAP)
     # The first tiles of W are on their way while the kernel before still runs.
     w_at = w_ptr + n.to(tl.int64)[:, None] * K + k[None, :]
     first = load_tile(w_at, is_output, k, 0, K)
     if BLOCK_T == 1:
-        wait_for_inputs(IS_ON)
+        wait_for_inputs(OVERLAP)
         x = tl.load(x_ptr + k, mask=k < K, other=0.0)
         parts = first.to(tl.float32) * x.to(tl.float32)[None, :]
         for start in range(BLOCK_K, K, BLOCK_K):
@@ -67,7 +67,7 @@ def thin_linear_kernel(
         is_token = token < num_tokens
         second = load_tile(w_at, is_output, k, BLOCK_K, K)
         third = load_tile(w_at, is_output, k, 2 * BLOCK_K, K)
-        wait_for_inputs(IS_ON)
+        wait_for_inputs(OVERLAP)
         x_at = x_ptr + token[None, :] * K + k[:, None]
         sums = dot(first, load_inputs(x_at, is_token, k, 0, K), tl.zeros((BLOCK_N, BLOCK_T), tl.float32))
         sums = dot(second, load_inputs(x_at, is_token, k, BLOCK_K, K), sums)
