@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fp4moe.formats import FP32_SMALLEST_NORMAL
+from fp4moe.quantize.exact import divide, sum_in_order
 
 INT4_BLOCK, TERNARY_BLOCK = 32, 64
 _INT4_MAX = 7
@@ -24,10 +25,10 @@ def quantize_rows_int4(rows_RK: Tensor, method: str, tensor_scale_R: Tensor | No
     """float32 [R, K] -> (uint8 codes [R, K], bfloat16 scales [R, K // 32])."""
     blocks_BK = rows_RK.view(-1, INT4_BLOCK)
     amax_B = blocks_BK.abs().amax(-1)
-    scale_B = _to_bf16_scale(amax_B / _INT4_MAX, amax_B)
+    scale_B = _to_bf16_scale(divide(amax_B, _INT4_MAX), amax_B)
     if method == "search":
         for step in range(1, _INT4_CANDIDATES + 1):
-            candidate_B = _to_bf16_scale(amax_B / _INT4_MAX * (1 - 0.5 * step / _INT4_CANDIDATES), amax_B)
+            candidate_B = _to_bf16_scale(divide(amax_B, _INT4_MAX) * (1 - 0.5 * step / _INT4_CANDIDATES), amax_B)
             scale_B = _better(blocks_BK, scale_B, candidate_B, _round_int4)
     codes = _round_int4(blocks_BK, scale_B).to(torch.int8).view(torch.uint8) & 0xF
     return codes.view(rows_RK.shape), scale_B.to(torch.bfloat16).view(len(rows_RK), rows_RK.shape[1] // INT4_BLOCK)
@@ -71,6 +72,6 @@ def _better(blocks_BK: Tensor, first_B: Tensor, second_B: Tensor, rounding) -> T
     amax_B1 = blocks_BK.abs().amax(-1, keepdim=True)
 
     def error(scale_B: Tensor) -> Tensor:
-        return ((rounding(blocks_BK, scale_B) * scale_B.unsqueeze(-1) - blocks_BK) / amax_B1).square().sum(-1)
+        return sum_in_order(((rounding(blocks_BK, scale_B) * scale_B.unsqueeze(-1) - blocks_BK) / amax_B1).square())
 
     return torch.where(error(second_B) < error(first_B), second_B, first_B)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fp4moe.formats import E2M1_MAX, E4M3_MAX, E4M3_SMALLEST, FP32_SMALLEST_NORMAL, decode_table
 from fp4moe.quantize.e2m1 import encode_e2m1
+from fp4moe.quantize.exact import divide
 from fp4moe.quantize.search import block_error, search_scales
 
 BLOCK = 16
@@ -38,7 +39,7 @@ def tensor_scale_of(amax: Tensor) -> Tensor:
     reach such a number from any start, as one of a number and its reciprocal has a mantissa below sqrt(2),
     where the round trip is exact.
     """
-    scale = (amax.float() / (E2M1_MAX * E4M3_MAX)).clamp(min=FP32_SMALLEST_NORMAL)
+    scale = divide(amax.float(), E2M1_MAX * E4M3_MAX).clamp(min=FP32_SMALLEST_NORMAL)
     return torch.where(amax == 0, 1.0, scale.reciprocal().reciprocal())
 
 
@@ -60,11 +61,11 @@ def quantize_rows(rows_RK: Tensor, method: str, tensor_scale_R: Tensor) -> tuple
 
 
 def _absmax(magnitudes_BK: Tensor, amax_B: Tensor) -> Tensor:
-    return to_e4m3_scale(amax_B / E2M1_MAX)
+    return to_e4m3_scale(divide(amax_B, E2M1_MAX))
 
 
 def _four_six(magnitudes_BK: Tensor, amax_B: Tensor) -> Tensor:
-    six, four = to_e4m3_scale(amax_B / 6), to_e4m3_scale(amax_B / 4)
+    six, four = to_e4m3_scale(divide(amax_B, 6)), to_e4m3_scale(divide(amax_B, 4))
     return torch.where(block_error(magnitudes_BK, four) < block_error(magnitudes_BK, six), four, six)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fp4moe.formats import E2M1_MAX
 from fp4moe.quantize.e2m1 import round_magnitude
+from fp4moe.quantize.exact import sum_in_order
 
 
 def block_error(magnitudes_BK: Tensor, scale_B: Tensor) -> Tensor:
@@ -26,18 +27,6 @@ def block_error(magnitudes_BK: Tensor, scale_B: Tensor) -> Tensor:
     scale_B1 = scale_B.unsqueeze(-1)
     rounded_BK = round_magnitude(magnitudes_BK / scale_B1)
     return sum_in_order(rounded_BK.mul_(scale_B1).sub_(magnitudes_BK).square_())
-
-
-def sum_in_order(x_BK: Tensor) -> Tensor:
-    """Sum over the last dimension, a power of two, by adding halves: the same bits on every device.
-
-    `Tensor.sum` adds in an order of the device's own; of two scales with nearly equal errors a GPU then took another one than
-    a CPU, and the same checkpoint had other codes there.
-    """
-    while x_BK.shape[-1] > 1:
-        half = x_BK.shape[-1] // 2
-        x_BK = x_BK[..., :half] + x_BK[..., half:]
-    return x_BK.squeeze(-1)
 
 
 def search_scales(magnitudes_BK: Tensor, scales_C: Tensor, start_B: Tensor, lowest_B: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ def pocket_mixtral() -> Iterator[dict]:
 
     ids = serving.heldout_ids()
     prompts = serving.prompts(ids, NUM_PROMPTS)
+    yield from sameness.check_codes(torch.device("cuda"))
     yield sameness.check_imposed_weights(torch.device("cuda"))
     for precision in PRECISIONS:
         model = load_model(pocket.checkpoint_dir(), precision, device="cuda:0", allow_reference=False)

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from fp4moe.formats import WEIGHT_FORMATS
+from fp4moe.quantize import quantize_weight
 from fp4moe.runtime.gpu.checks.serving import requests_of, serve
 from fp4moe.runtime.gpu.engine import GpuEngine
 from fp4moe.runtime.model import MixtralModel
@@ -24,6 +26,18 @@ from fp4moe.triton.decoder.next_token import SlotState, next_token
 LEAST_SAME_REQUESTS = 0.85
 TABLE_ROWS = 97  # a prime: no batch is in step with it
 _PROMPT_TOKENS = 24
+
+
+def check_codes(device: torch.device) -> Iterator[dict]:
+    """A line for each format and method: a checkpoint quantized on the GPU has the codes and scales that a CPU gives it."""
+    generator = torch.Generator().manual_seed(5)
+    weights = torch.randn(4, 256, 512, generator=generator) * torch.exp2(torch.randn(4, 256, 1, generator=generator))
+    for name, fmt in WEIGHT_FORMATS.items():
+        for method in fmt.methods:
+            here, there = quantize_weight(weights, name, method), quantize_weight(weights.to(device), name, method)
+            pairs = [(getattr(here, part), getattr(there, part)) for part in ("codes", "scales", "tensor_scale")]
+            unlike = sum(int((a.float() != b.float().cpu()).sum()) for a, b in pairs if a is not None)
+            yield {"check": "codes as on a CPU", "format": name, "method": method, "unlike": unlike, "passed": unlike == 0}
 
 
 def check_sampling(model: MixtralModel, ids: Sequence[int], *, count: int = 10, new_tokens: int = 24) -> Iterator[dict]:
