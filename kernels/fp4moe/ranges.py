@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Protocol
 
 NAMES = (
     "prefill", "decode step", "score", "embed", "layer", "norm", "attention", "route", "experts", "permute", "gate-up GEMM",
-    "down GEMM", "combine", "head", "sampling", "expert load", "prepare", "dispatch", "graph replay", "graph capture", "readback",
-    "routing record",
+    "down GEMM", "combine", "head", "sampling", "expert load", "prepare", "dispatch", "graph replay", "graph capture",
+    "readback", "routing record",
 )  # fmt: skip
 """The runtime's vocabulary: one name a kind of work, its place (layer, step) in the payload. Others are allowed."""
 

@@ -86,7 +86,9 @@ class Launcher:
         with ranges.range("dispatch"):  # all that the host does for a step whose kernels lie in one graph
             return self._read_back(step, launch_ns, *self._decode(step))
 
-    def _read_back(self, step: PromptStep | DecodeStep, launch_ns: int, runs: tuple[Run, ...], results: dict[str, Tensor]) -> Launched:
+    def _read_back(
+        self, step: PromptStep | DecodeStep, launch_ns: int, runs: tuple[Run, ...], results: dict[str, Tensor]
+    ) -> Launched:
         with ranges.range("readback"):
             return Launched(step, runs, Readback(results), launch_ns)
 
