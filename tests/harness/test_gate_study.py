@@ -1,6 +1,8 @@
 """The committed study of the gate's error rates says what the documentation claims, and fits the gate of today."""
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,19 @@ def test_the_page_is_written_from_the_counts(study):
     for row in study["simulated"]:
         blocks = f"{row['num_blocks']}, {row['num_real_runs']}"
         assert f"| {blocks} | {row['true_slowdown_pct']:g} % | {row['num']} |" in page
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_documentation_says_the_simulated_rates(study, source):
+    page = Path("docs/gates.md").read_text(encoding="utf-8")
+    for slowdown_pct in (0.0, 5.0, 10.0):
+        row = simulated(study, source, slowdown_pct)
+        percent = 100 * row["states"].get("regression", 0) / row["num"]
+        assert re.search(rf"\| {re.escape(f'{percent:.2f} %')} \[[^|]*\] of {row['num']}", page)
+
+
+def test_the_documentation_counts_the_real_runs(study):
+    page = Path("docs/gates.md").read_text(encoding="utf-8")
+    for kind in ("aa", "aa_30"):
+        found = Counter(run["state"] for run in study["real"][kind])
+        assert f"| {found['regression']}, {found['inconclusive']}, {found['no regression']} of {found.total()}" in page

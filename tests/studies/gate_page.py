@@ -33,10 +33,10 @@ def page(result: dict) -> str:
 
 STATES = ("regression", "inconclusive", "no regression")
 INTRO = (
-    "`python tests/studies/gate_study.py` on a virtual machine with 2 cores that other work shared all the time. Every real "
-    "run is a whole `harness gate scenarios/gate.yaml --ab COMMIT`: two checkouts, fresh workers, up to 60 interleaved "
-    "repeats. A/A is the same code on both sides; in A/B every engine step of the candidate takes 10 % longer. Simulations "
-    "draw blocks of real A/A pairs and run the gate's own decisions over them (tests/studies/gate_simulation.py)."
+    "`python tests/studies/gate_study.py` on a virtual machine with 2 cores, shared with other work (load averages below). "
+    "Every real run is a whole `harness gate scenarios/gate.yaml --ab COMMIT`: two checkouts, fresh workers, up to 60 "
+    "interleaved repeats. A/A is the same code on both sides; in A/B every engine step of the candidate takes 10 % longer. "
+    "Simulations draw blocks of real A/A pairs and run the gate's own decisions over them (tests/studies/gate_simulation.py)."
 )
 HISTORY = (
     "A/A and A/B were taken by the gate as it is. Runs of at most 30 repeats were taken while it was being built, most of them "
@@ -74,8 +74,8 @@ def real_table(real: dict) -> list[str]:
 
 
 def span(values: list) -> str:
-    """`148 to 204`."""
-    return f"{min(values)} to {max(values)}"
+    """`148 to 204`, or `60`."""
+    return f"{min(values)} to {max(values)}" if min(values) < max(values) else f"{min(values)}"
 
 
 def kinds(real: dict) -> list[tuple[str, list[dict]]]:
@@ -110,7 +110,7 @@ def variation_table(found: dict) -> list[str]:
 
 def simulated_table(simulated: list[dict]) -> list[str]:
     lines = [
-        "Rates with 95 % intervals. A run that was decided early holds fewer blocks, so unsteady ones weigh more.",
+        "Rates with 95 % intervals. Every A/A run went on to its last repeat, so all weigh alike.",
         "",
         "| variation of | blocks, runs | true slowdown | n | called a regression | inconclusive | called no regression | "
         "repeats, median |",
