@@ -120,12 +120,12 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def row(tool: str, found: dict, base: dict) -> str:
-    """One line of the table."""
+    """One line of the table; the ratio is that of each round, whose runs shared the machine's state."""
     capacity, times = found[CAPACITY.name], found[TIMES.name]
-    rate = statistics.median(r.requests_per_s for r in capacity)
-    ratio = statistics.median(r.requests_per_s for r in base[CAPACITY.name]) / rate
+    ratios = [ours.requests_per_s / theirs.requests_per_s for ours, theirs in zip(base[CAPACITY.name], capacity, strict=True)]
     error = [r.said_ttft_ms - r.true_ttft_ms for r in times]
-    cells = [tool, spread([r.requests_per_s for r in capacity], 0), f"{ratio:.1f}", spread([r.said_ttft_ms for r in times], 2)]
+    rates = [r.requests_per_s for r in capacity]
+    cells = [tool, spread(rates, 0), spread(ratios, 1), spread([r.said_ttft_ms for r in times], 2)]
     return "| " + " | ".join([*cells, spread(error, 2), spread([r.call_s for r in capacity], 1)]) + " |"
 
 

@@ -3,7 +3,7 @@
 In: `RequestTimes` (one a request) and `StepTimes` (one an engine step). Out: metric values as in a record.
 Latency counts from the scheduled time; in a closed loop a request is scheduled when it is submitted.
 Requests may come one by one (`LatencySamples`, `Totals`), so that a load of any length is never held as objects.
-Definitions: harness/metrics.py. No torch, and no knowledge of a backend.
+Definitions: harness/metrics. No torch, and no knowledge of a backend.
 """
 
 from array import array

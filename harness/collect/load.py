@@ -1,7 +1,7 @@
 """A load's figures: LoadResult -> metrics of a record, and its `load` block (counts, window, the client's own cost).
 
 Outcomes are read from disk twice (all figures; then those of the steady window) and never held as objects.
-Failed requests are in no latency and no throughput; they are counted. Definitions: harness/metrics.py.
+Failed requests are in no latency and no throughput; they are counted. Definitions: harness/metrics.
 """
 
 from array import array

@@ -1,6 +1,6 @@
 """Figures of the steady window, and the offered rate: the same for a served load and for one in this process.
 
-In: the answered requests' times, which can be gone through again, and the window. Definitions: harness/metrics.py.
+In: the answered requests' times, which can be gone through again, and the window. Definitions: harness/metrics.
 """
 
 from collections.abc import Callable, Iterable

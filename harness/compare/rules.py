@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.metrics import primary_problem
+from harness.metrics.primary import primary_problem
 from harness.stats.pairs import NUM_RESAMPLES
 
 MAX_PRIMARY = 3

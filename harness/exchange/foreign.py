@@ -16,10 +16,10 @@ MAX_BYTES = 512 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ForeignResult:
-    """One run of another client. `metrics` by the names of harness/metrics.py; `requests` where the file holds them.
+    """One run of another client. `metrics` by the names of harness/metrics; `requests` where the file holds them.
 
     Families are ttft, tpot, itl and e2el. `counts`: samples of a family, where known. `absent`: why a family is not there.
-    `differs`: why a family, or `rates`, is not what harness/metrics.py defines.
+    `differs`: why a family, or `rates`, is not what harness/metrics defines.
     """
 
     tool: str

@@ -63,7 +63,7 @@ class Served:
         return (self.workload.get("arrival") or {}).get("concurrency")
 
     def latencies_s(self, family: str) -> list[float]:
-        """Samples of ttft, tpot, itl or e2el as defined in harness/metrics.py; needs `requests`."""
+        """Samples of ttft, tpot, itl or e2el as defined in harness/metrics; needs `requests`."""
         return _FAMILIES[family](self.requests)
 
     def sent_latencies_s(self, family: str) -> list[float]:

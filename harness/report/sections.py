@@ -147,9 +147,9 @@ def _verdicts(runs: Sequence[LoadedRun], cells: Sequence[MeasuredCell]) -> list[
 def _definitions(cells: Sequence[MeasuredCell]) -> Section:
     found = definitions.definitions_table(cells)
     if found is None:
-        missing = "The definitions are in harness/metrics.py, which is not installed here."
+        missing = "The definitions are in harness/metrics, which is not installed here."
         return Section("definitions", "Definitions", missing, intro_is_all=True)
-    intro = "Each metric is defined once, in harness/metrics.py."
+    intro = "Each metric is defined once, in harness/metrics."
     return _section("definitions", "Definitions", intro, [], found)
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.metrics import METRICS, is_exact, primary_problem
+from harness.metrics import METRICS
+from harness.metrics.primary import is_exact, primary_problem
 
 MAX_PRIMARY = 3
 KERNEL_SELECTION = "kernel_selection"
@@ -23,10 +24,10 @@ class _Spec(BaseModel):
 class PrimaryGateSpec(_Spec):
     """A timed metric: a slowdown of `min_effect_pct` or more fails, one that is surely smaller passes."""
 
-    metric: str = Field(description="A name of harness/metrics.py that is timed, as median_itl_ms")
+    metric: str = Field(description="A name of harness/metrics that is timed, as median_itl_ms")
     min_effect_pct: float = Field(gt=0, le=100, description="The smallest slowdown, in percent, that matters")
     better: Literal["higher", "lower"] | None = Field(
-        None, description="Which way is better; must agree with harness/metrics.py"
+        None, description="Which way is better; must agree with harness/metrics"
     )
 
     @model_validator(mode="after")

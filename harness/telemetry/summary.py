@@ -2,7 +2,7 @@
 
 In: Telemetry, the window from first submission to last token, tokens and throughput of the same window. Out: metric values as
 in a record; null with the reason where a device does not tell. Energy is the counter's difference, interpolated to the window's
-ends, else the integral of power; of all GPUs together. Definitions: harness/metrics.py.
+ends, else the integral of power; of all GPUs together. Definitions: harness/metrics.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from harness.metrics import METRICS, Metric, by_name
+from harness.metrics import METRICS
+from harness.metrics.metric import Metric, by_name
 
 THROUGHPUT = ["prefill_throughput", "decode_throughput", "output_throughput", "total_token_throughput"]
 LATENCY = [
@@ -138,7 +139,7 @@ def test_import_is_light():
 
 
 def test_exact_metrics_are_those_that_repeat():
-    from harness.metrics import is_exact, primary_problem
+    from harness.metrics.primary import is_exact, primary_problem
 
     assert {name for name in METRICS if is_exact(name)} == {*QUALITY, *CHANGE, *MEMORY, *AGREEMENT} - {"process_peak_rss_bytes"}
     assert all(primary_problem(name) is None for name in (*THROUGHPUT, "request_throughput", *LATENCY, *CPU))

@@ -15,7 +15,7 @@ import pytest
 import harness
 from commands import run_harness
 from harness.metrics import METRICS
-from harness.metrics_telemetry import TELEMETRY
+from harness.metrics.telemetry import TELEMETRY
 from running import FINISHED
 from scenario_files import scenario_data, write_scenario
 from tiny_checkpoint import write_tiny
@@ -48,7 +48,7 @@ RECORD_KEYS = {
 }  # fmt: skip
 LAYER_KEYS = {"layer", "histogram", "max_over_mean", "cv", "gini", "entropy_bits", "active_per_step", "top2_share"}
 
-REQUEST_METRICS |= {row[0] for row in TELEMETRY}
+REQUEST_METRICS |= {metric.name for metric in TELEMETRY}
 HELDOUT_METRICS |= {"reserved_bytes", "allocator_slack_bytes", "graph_pool_bytes"}
 RECORD_KEYS |= {"predicted_memory_bytes"}
 

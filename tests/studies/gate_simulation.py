@@ -1,10 +1,10 @@
 """The gate's decisions over simulated comparisons that vary as real A/A runs did.
 
-In: aa.json and ab.json of gate_study.py. Out: simulation.json and study.md. A simulated comparison is made of blocks of
-consecutive real pairs, as long as one start of the workers, drawn with replacement from all real A/A runs; each block's
-sides are swapped or not by a coin, so that the truth is exactly no difference while load, drift and what a process owes
-to its memory stay as they were. A slowdown multiplies the candidate's times and divides its rates. Then the gate's own
-code looks, settles and judges.
+In: aa.json, aa_30.json and ab.json of gate_study.py. Out: simulation.json and study.md. A simulated comparison is made of
+blocks of consecutive real pairs, as long as one start of the workers, drawn with replacement from all A/A runs of one source;
+each block's sides are swapped or not by a coin, so that the truth is exactly no difference while load, drift and what a
+process owes to its memory stay as they were. A slowdown multiplies the candidate's times and divides its rates. Then the
+gate's own code looks, settles and judges.
 """
 
 import json
@@ -21,6 +21,8 @@ from harness.gate.interleave import LOOKS, REPEATS_A_START, is_settled
 from harness.gate.quiet import quiet_enough
 from harness.metrics import METRICS
 
+SOURCES = ("aa", "aa_30")
+"""Real runs of equal code whose variation is simulated: as the gate is, and earlier ones on a busier machine."""
 MAX_REPEATS = LOOKS[-1]
 NUM_RESAMPLES = 149
 """Fewer than the gate's 3999, whose intervals differ from these by a few percent of their width."""
@@ -34,29 +36,37 @@ REAL_RULES = Rules(RULES.primary, GATE_ALPHA)
 SLOWDOWNS = (0.0, 0.05, 0.10)
 
 
-def run_simulation(real: Path, out: Path, num: int) -> None:
-    """Simulate `num` comparisons of each true slowdown; write the counts and the page."""
-    blocks = [block for run in read(real, "aa") for block in blocks_of(run)]
+def run_simulation(real: Path, out: Path, *, source: str, num: int) -> None:
+    """Simulate `num` comparisons of each true slowdown with the variation of `source`; write the counts and the page."""
+    blocks = [block for run in read(real, source) for block in blocks_of(run)]
     tasks = [(blocks, slowdown, count(slowdown, num)) for slowdown in SLOWDOWNS]
     with ProcessPoolExecutor(max_workers=2) as pool:
         simulated = list(pool.map(simulate, *zip(*tasks, strict=True), range(len(tasks))))
-    write({"num_blocks": len(blocks), "num_real_runs": len(read(real, "aa")), "simulated": simulated}, real, out)
+    head = {"source": source, "num_blocks": len(blocks), "num_real_runs": len(read(real, source))}
+    rows = [row for row in simulated_so_far(out) if row["source"] != source] + [head | row for row in simulated]
+    write(sorted(rows, key=lambda row: SOURCES.index(row["source"])), real, out)
 
 
 def rewrite(real: Path, out: Path) -> None:
     """The page again, with all real runs that there are by now; what was simulated stays."""
-    write(json.loads((out / "simulation.json").read_text()), real, out)
+    write(simulated_so_far(out), real, out)
 
 
-def write(result: dict, real: Path, out: Path) -> None:
+def simulated_so_far(out: Path) -> list[dict]:
+    path = out / "simulation.json"
+    return json.loads(path.read_text())["simulated"] if path.exists() else []
+
+
+def write(simulated: list[dict], real: Path, out: Path) -> None:
     """Join the simulation with the real runs, as today's gate judges them."""
     from gate_page import KINDS, page
 
-    aa = read(real, "aa")
-    result |= {
+    equal = {source: read(real, source) for source in SOURCES}
+    result = {
+        "simulated": simulated,
         "real": {kind: [replayed(run) for run in read(real, kind)] for kind in KINDS},
-        "variation": variation(aa),
-        "stored_baseline": stored_baseline(aa),
+        "variation": {source: variation(runs) for source, runs in equal.items()},
+        "stored_baseline": {source: stored_baseline(runs) for source, runs in equal.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "simulation.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -2,11 +2,12 @@
 
     python tests/studies/gate_study.py real aa --runs 20 --out DIR      the same code on both sides
     python tests/studies/gate_study.py real ab --runs 20 --out DIR      the candidate takes 10 % longer a decode step
-    python tests/studies/gate_study.py simulate --real DIR --out DIR    2000 comparisons each of A/A and of 5 % slower
+    python tests/studies/gate_study.py simulate aa --real DIR --out DIR 2000 comparisons each of A/A and of 5 % slower
     python tests/studies/gate_study.py page --real DIR --out DIR        the page again, with the real runs there are by now
 
 In: this checkout (committed; sides are worktrees of it). Out: DIR/aa.json, ab.json (a row a run: verdicts, exit code, the
-figures of every repeat), simulation.json, study.md. `real` continues where DIR already holds runs. No test runs this.
+figures of every repeat), simulation.json, study.md. `real` continues where DIR already holds runs; `simulate aa_30` draws
+from runs that stopped at 30 repeats. No test runs this.
 """
 
 import argparse
@@ -49,6 +50,7 @@ def main() -> None:
     real.add_argument("--runs", type=int, default=20)
     real.add_argument("--out", type=Path, required=True)
     simulate = parts.add_parser("simulate")
+    simulate.add_argument("source", choices=["aa", "aa_30"])
     simulate.add_argument("--real", type=Path, required=True)
     simulate.add_argument("--num", type=int, default=2000)
     simulate.add_argument("--out", type=Path, required=True)
@@ -62,7 +64,7 @@ def main() -> None:
     from gate_simulation import rewrite, run_simulation
 
     if arguments.part == "simulate":
-        run_simulation(arguments.real, arguments.out, arguments.num)
+        run_simulation(arguments.real, arguments.out, source=arguments.source, num=arguments.num)
     else:
         rewrite(arguments.real, arguments.out)
 

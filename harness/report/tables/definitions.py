@@ -1,4 +1,4 @@
-"""Table of definitions: every metric that the records carry, as harness/metrics.py defines it.
+"""Table of definitions: every metric that the records carry, as harness/metrics defines it.
 
 In: measured cells. Out: Table, or None where harness.metrics is not installed.
 """
@@ -27,7 +27,7 @@ def definitions_table(cells: Sequence[MeasuredCell]) -> Table | None:
 def _row(name: str, metric) -> tuple[Entry, ...]:
     code = Entry(name, tone="code")
     if metric is None:
-        unknown = Entry("not defined in harness/metrics.py", tone="muted")
+        unknown = Entry("not defined in harness/metrics", tone="muted")
         return (code, Entry(""), Entry(""), unknown, Entry(""))
     unit = "" if metric.unit == "1" else metric.unit
     better = Entry(BETTER.get(metric.direction, metric.direction))

@@ -5,7 +5,7 @@ In: measured cells. Out: a Table, a row a cell with requests; empty where no rec
 
 from collections.abc import Sequence
 
-from harness.metrics_telemetry import TELEMETRY
+from harness.metrics.telemetry import TELEMETRY
 from harness.report.cells import REFERENCE_SPEED, MeasuredCell
 from harness.report.grid import Entry, Footnotes, Group, Table, table
 from harness.report.tables.summary import precision_entry
@@ -45,4 +45,4 @@ def telemetry_table(cells: Sequence[MeasuredCell]) -> Table:
 
 
 def _has(record: dict) -> bool:
-    return any(row[0] in (record.get("metrics") or {}) for row in TELEMETRY)
+    return any(metric.name in (record.get("metrics") or {}) for metric in TELEMETRY)
