@@ -18,6 +18,8 @@ from harness.workload.bounds import bounds_of
 
 MEMORY_HEADROOM = 0.95
 """Share of the device's free memory that a plan may fill."""
+GIVEN_UP = "allocator_slack"
+"""A cause that needs no room: the allocator holds it where there is some, and gives it up before it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +160,13 @@ def _routing_reason(cell: Cell, device: Device, source: ModelSource, known: Fact
 
 
 def _memory_problem(known: Facts, device: Device) -> str | None:
-    needed, room = sum(known.memory_bytes.values()), device.free_bytes * MEMORY_HEADROOM
+    causes = {name: size for name, size in known.memory_bytes.items() if name != GIVEN_UP}
+    needed, room = sum(causes.values()), device.free_bytes * MEMORY_HEADROOM
     if needed <= room:
         return None
-    parts = sorted(known.memory_bytes.items(), key=lambda item: -item[1])[:3]
-    causes = ", ".join(f"{name.replace('_', ' ')} {size / 1e9:.1f}" for name, size in parts)
-    found = f"needs {needed / 1e9:.1f} GB ({causes}); {device.name} has {device.free_bytes / 1e9:.1f} GB free"
+    parts = sorted(causes.items(), key=lambda item: -item[1])[:3]
+    largest = ", ".join(f"{name.replace('_', ' ')} {size / 1e9:.1f}" for name, size in parts)
+    found = f"needs {needed / 1e9:.1f} GB ({largest}); {device.name} has {device.free_bytes / 1e9:.1f} GB free"
     return f"{found}. {_what_would_fit(known, needed - room)}"
 
 

@@ -85,15 +85,20 @@ def open_lines() -> list[str]:
     return lines if len(lines) > 2 else ["None: every kernel was measured on both."]
 
 
+def _place(row: ModelError) -> tuple:
+    return row.target, row.engine, row.formats, row.what, row.batch, row.prompt, row.basis
+
+
 def fit_lines() -> list[str]:
     """Whole models beside the model fitted to them, and, where another GPU was measured, predicted without this one."""
-    blind = {(r.target, r.engine, r.what, r.batch, r.prompt, r.basis): r for r in loo.recorded_errors()}
-    headers = ("engine", "GPU", "time", "batch", "prompt", "measured, ms", "fitted", "error", "predicted without this GPU")
+    blind = {_place(row): row for row in loo.recorded_errors()}
+    load = ("engine", "formats", "GPU", "time", "batch", "prompt")
+    headers = (*load, "measured, ms", "fitted", "error", "predicted without this GPU")
     lines = [f"| {' | '.join(headers)} |", "|---" * len(headers) + "|"]
     for row in loo.fit_errors():
-        other = blind.get((row.target, row.engine, row.what, row.batch, row.prompt, row.basis))
+        other = blind.get(_place(row))
         last = "no other GPU measured" if other is None else f"{other.predicted_ms:.4g} ({other.error_pct:+.1f} %)"
-        head = f"| {row.engine} | {row.target} | {row.what} | {row.batch} | {row.prompt}"
+        head = f"| {row.engine} | {row.formats} | {row.target} | {row.what} | {row.batch} | {row.prompt}"
         lines.append(f"{head} | {row.measured_ms:.4g} | {row.predicted_ms:.4g} | {row.error_pct:+.1f} % | {last} |")
     return lines
 

@@ -6,8 +6,8 @@ import pytest
 from kernel_figures import HEAD, bench_rows, page_rows, readme_rows
 
 from fp4moe.select import IMPLEMENTATIONS
-from harness.kernel_bench.contenders import own_sources_sha256
 from harness.kernel_bench.rows import validate
+from harness.record.provenance import own_sources_sha256
 
 FOLDERS = sorted(path.parent for path in Path("results/baselines/kernels").glob("*/rows.jsonl"))
 PAGE = Path("docs/kernels.md").read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ from fp4moe.select import (
 )
 from fp4moe.select.environment import REASONS, found_tools
 from fp4moe.select.table import ALL_ACTIVATIONS, ALL_WEIGHTS
+from harness.record.provenance import own_sources_sha256
 
 TOOL_NAMES = {"nvcc": "nvcc", "triton": "triton", "cc": "C compiler"}
 PEER_ENGINE = "vllm-main"
@@ -134,11 +135,13 @@ def peer_row(weights: str, activations: str, place: Place) -> dict | None:
 
 
 def tuned_row(weights: str, activations: str, shape: MoeShape, place: Place) -> dict | None:
-    """Where the crossovers of the experts were measured; None where they were not."""
+    """Where the crossovers of the experts were measured, and whether a kernel of them changed since; None: never."""
     tuned = None if place.gpu is None else find_tuned(place.gpu, weights, activations, shape)
     if tuned is None:
         return None
-    return {"gpu": tuned.gpu, "record": tuned.record, "kernel_sources_sha256": tuned.kernel_sources_sha256}
+    today = {row.name: own_sources_sha256(row) for row in IMPLEMENTATIONS if row.op == "experts"}
+    is_stale = any(tuned.own_sources_sha256.get(name) != today.get(name) for _, name in tuned.crossovers)
+    return {"gpu": tuned.gpu, "record": tuned.record, "is_stale": is_stale}
 
 
 def implementation_rows(place: Place) -> list[dict]:

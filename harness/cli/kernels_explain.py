@@ -58,7 +58,7 @@ def _answer(weights: str, activations: str, model: str, tokens: int | None, *, p
         "at_tokens": None if tokens is None else {row["op"]: name_at(row, tokens) for row in rows},
         "choices": rows,
         "problem": problem,
-        "tuned": _tuned(selection.tuned_row(weights, activations, shape, place)),
+        "tuned": selection.tuned_row(weights, activations, shape, place),
         "peer": selection.peer_row(weights, activations, place),
     }
 
@@ -66,13 +66,6 @@ def _answer(weights: str, activations: str, model: str, tokens: int | None, *, p
 def name_at(row: dict, tokens: int) -> str:
     """What a call of `tokens` tokens takes, from the crossovers of a choice."""
     return next(c["name"] for c in row["crossovers"] if c["max_tokens"] is None or tokens <= c["max_tokens"])
-
-
-def _tuned(row: dict | None) -> dict | None:
-    """With whether the kernels have changed since they were measured."""
-    from harness.record.provenance import kernel_sources_sha256
-
-    return None if row is None else row | {"is_stale": row["kernel_sources_sha256"] != kernel_sources_sha256()}
 
 
 def _print(answer: dict) -> None:

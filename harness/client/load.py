@@ -26,6 +26,8 @@ HOPELESS = ("unreachable", "wrong_model", "html_answer", "no_stream", "bad_http"
 OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 START_DELAY_NS = 2_000_000
 SWEEP_S = 0.1
+TIMER_EARLY_S = 0.001
+"""uvloop's timers count whole milliseconds and can fire that much early; a server's Retry-After is never undercut."""
 MAX_PRECONNECTED = 256
 DONE_GRACE_NS = 1_000_000_000
 """After [DONE] the end of the HTTP message is waited for no longer than this."""
@@ -182,7 +184,7 @@ class Load:
             return False
         wait_s = self.options.retry_wait_s * 2 ** (call.attempts - 1) if call.retry_after_s is None else call.retry_after_s
         call.begin_attempt()
-        self.loop.call_later(min(wait_s, self.options.request_timeout_s), self._send, call)
+        self.loop.call_later(min(wait_s, self.options.request_timeout_s) + TIMER_EARLY_S, self._send, call)
         return True
 
     async def _sweep(self) -> None:

@@ -8,11 +8,8 @@ Shapes: T tokens, K experts a token, D hidden.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -138,15 +135,3 @@ def _binder(row, form: BenchFormat):
         return moe_layer.bind(row, packed, x_TD, routed.ids_TK, routed.weights_TK, activations=form.activations)
 
     return bind
-
-
-def own_sources_sha256(row) -> str | None:
-    """Hash over a row's `source_files`, names and contents; None for peers and where it names none."""
-    if row is None or not row.source_files:
-        return None
-    root = Path(next(iter(find_spec("fp4moe").submodule_search_locations)))
-    digest = hashlib.sha256()
-    for name in sorted(row.source_files):
-        digest.update(name.encode())
-        digest.update((root / name).read_bytes())
-    return digest.hexdigest()

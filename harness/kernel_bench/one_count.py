@@ -17,13 +17,14 @@ import torch
 
 from harness.kernel_bench import limits, rows
 from harness.kernel_bench.check import Case, References, Verdict, judge, make_case, on_device, worst
-from harness.kernel_bench.contenders import Contender, Routed, own_sources_sha256
+from harness.kernel_bench.contenders import Contender, Routed
 from harness.kernel_bench.layers import Layers
 from harness.kernel_bench.limits import Ceilings, Limit
 from harness.kernel_bench.machine import device_name, survive
 from harness.kernel_bench.quality import Quality
 from harness.kernel_bench.routing import Slots, draw
 from harness.kernel_bench.timing import WALL, Replay, Timed, interleave, rounds_for
+from harness.record.provenance import own_sources_sha256
 
 if TYPE_CHECKING:
     from harness.kernel_bench.run import Request

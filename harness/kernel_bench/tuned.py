@@ -74,7 +74,8 @@ def _entry(key: tuple, rows: list[dict], layout: str | None, record: str) -> tup
     facts = {"microseconds": measured, "record": record, "routing": rows[0]["routing"]}
     entry = dict(zip(KEY, key, strict=True))
     entry["crossovers"] = [{"max_tokens": limit, "name": name} for limit, name in ranges]
-    return chosen, entry | {"measured": facts, "kernel_sources_sha256": rows[0]["kernel_sources_sha256"]}
+    hashes = {row["kernel"]: row["own_sources_sha256"] for row in rows if row["kernel"] in {name for _, name in ranges}}
+    return chosen, entry | {"measured": facts, "own_sources_sha256": hashes}
 
 
 def _unlimited() -> set[str]:

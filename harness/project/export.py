@@ -77,7 +77,7 @@ def _curves(folder: Path, root: Path) -> Iterator[dict]:
 def _stale_kernels(rows: list[dict]) -> set[str]:
     """Our kernels whose sources are not those that were measured."""
     from harness.backends.moe_layer import experts_rows
-    from harness.kernel_bench.contenders import own_sources_sha256
+    from harness.record.provenance import own_sources_sha256
 
     today = {row.name: own_sources_sha256(row) for row in experts_rows()}
     ours = [row for row in rows if not row["is_peer"] and row["own_sources_sha256"] is not None]

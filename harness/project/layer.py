@@ -21,7 +21,7 @@ from harness.kernel_bench.formats import BITS_A_WEIGHT, PRODUCT_OF
 from harness.project.curves import Curve, Point
 from harness.project.gpus import GpuSpec
 
-SHARPNESS = 4.0
+SHARPNESS = 5.0
 """P: how sharply the slower of memory and SMs wins; 1 adds them, infinity takes the larger. One number for all kernels and
 GPUs; docs/projection.md shows the error over P, and with P fitted to all kernels but the one predicted."""
 STREAMING_SHARE = 0.96

@@ -12,14 +12,14 @@ import numpy as np
 
 from harness.models import MIXTRAL_8X7B
 from harness.project.curves import Curve, all_curves, find_curves
-from harness.project.engines import FREE, engine_costs, fit_costs, model_ms, observations, step_model_of
+from harness.project.engines import FREE, Observation, engine_costs, fit_costs, model_ms, observations, step_model_of
 from harness.project.experts import Routing
 from harness.project.gpus import gpu_spec
 from harness.project.layer import SHARPNESS, Ceilings, LayerModel
 from harness.project.memory import model_shape
 from harness.project.step import StepModel
 
-SHARPNESSES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, float("inf"))
+SHARPNESSES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, float("inf"))
 DECODE_TOKENS = 128
 """Up to here a number of tokens counts as a decode step, beyond as a prefill."""
 
@@ -58,6 +58,7 @@ class ModelError:
     measured_ms: float
     predicted_ms: float
     basis: str
+    formats: str = ""
 
     @property
     def error_pct(self) -> float:
@@ -134,8 +135,14 @@ def recorded_errors() -> list[ModelError]:
         step = step_model_of(item, costs or FREE, without=item.gpu)
         if costs is not None and step is not None:
             predicted = model_ms(item, step)
-            rows.append(ModelError(item.gpu, item.engine, item.what, item.batch, item.prompt, item.ms, predicted, item.source))
+            rows.append(_of_record(item, predicted))
     return rows
+
+
+def _of_record(item: Observation, predicted_ms: float) -> ModelError:
+    _, weights, activations = item.curve_key
+    what = item.gpu, item.engine, item.what, item.batch, item.prompt
+    return ModelError(*what, item.ms, predicted_ms, item.source, f"{weights} x {activations}")
 
 
 def fit_errors() -> list[ModelError]:
@@ -145,7 +152,7 @@ def fit_errors() -> list[ModelError]:
         step = step_model_of(item, engine_costs(item.engine))
         if step is not None:
             predicted = model_ms(item, step)
-            rows.append(ModelError(item.gpu, item.engine, item.what, item.batch, item.prompt, item.ms, predicted, item.source))
+            rows.append(_of_record(item, predicted))
     return rows
 
 

@@ -93,6 +93,18 @@ def kernel_sources_sha256() -> str:
     return digest.hexdigest()
 
 
+def own_sources_sha256(row) -> str | None:
+    """Hash over a row's `source_files`, names and contents; None for peers and where it names none."""
+    if row is None or not row.source_files:
+        return None
+    root = Path(next(iter(find_spec("fp4moe").submodule_search_locations)))
+    digest = hashlib.sha256()
+    for name in sorted(row.source_files):
+        digest.update(name.encode())
+        digest.update((root / name).read_bytes())
+    return digest.hexdigest()
+
+
 def command_line() -> list[str]:
     """The command as typed, with the program's folder left out."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -1,6 +1,7 @@
 """The table itself: every row's target, pack and files exist, found without importing what needs a GPU."""
 
 import ast
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,3 +80,12 @@ def test_triton_rows_load_where_triton_is(row):
 def test_a_limit_on_slots_is_one_on_tokens_of_a_shape():
     row = replace(IMPLEMENTATIONS[-1], max_slots=256, max_tokens=100)
     assert row.token_limit(None) == 0 and not row.takes_any_number
+
+
+@pytest.mark.parametrize("row", [row for row in IMPLEMENTATIONS if row.source_files], ids=lambda row: row.name)
+def test_source_files_name_every_header_that_is_included(row):
+    """Else a record would not go stale when one of them changes."""
+    for name in (name for name in row.source_files if name.startswith("cuda/") and not name.endswith(".py")):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        included = {f"cuda/{header}" for header in re.findall(r'#include "([^"]+)"', text)}
+        assert included <= set(row.source_files), name

@@ -13,7 +13,7 @@ ENTRY = {
     "weights": "nvfp4", "activations": "bf16", "hidden": 4096, "intermediate": 14336, "num_experts": 8, "top_k": 2,
     "crossovers": [{"max_tokens": 32, "name": "few"}, {"max_tokens": None, "name": "many"}],
     "measured": {"microseconds": {"few": {"1": 60.1}}, "record": "results/baselines/kernels/h200.jsonl"},
-    "kernel_sources_sha256": "ab",
+    "own_sources_sha256": {"few": "ab"},
 }  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def test_an_entry_is_read_whole():
     (entry,) = parsed()
     assert (entry.gpu, entry.weights, entry.activations, entry.shape) == ("H200", "nvfp4", "bf16", MIXTRAL)
     assert entry.crossovers == ((32, "few"), (None, "many"))
-    assert entry.record == "results/baselines/kernels/h200.jsonl" and entry.kernel_sources_sha256 == "ab"
+    assert entry.record == "results/baselines/kernels/h200.jsonl" and entry.own_sources_sha256 == {"few": "ab"}
 
 
 @pytest.mark.parametrize(

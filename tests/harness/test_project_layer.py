@@ -36,7 +36,7 @@ def test_a_curve_gives_its_own_points_back(curve):
         found = model.predict(model.spec, point.tokens, point.experts_hit, ceilings=own)
         us = found.us
         if us == found.limit_us:  # a point can beat the product ceiling of its run by a few percent, a prediction may not
-            assert 0.97 * found.limit_us <= point.us
+            assert 0.96 * found.limit_us <= point.us  # 3.3 %: MXFP4, whose fewer bits switch less, on an H200 at its power cap
             continue
         # A plain kernel's few tokens are bytes over one share for all of them, which its points scatter around.
         assert us == pytest.approx(point.us, rel=0.12 if point.tokens <= 32 else 0.02)

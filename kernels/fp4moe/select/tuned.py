@@ -2,8 +2,8 @@
 
 In: the name that a GPU reports, formats, shape. Out: `Tuned`, or None where that was not measured; the table's order then
 holds. A file holds {"gpu", "entries": [{"weights", "activations", "hidden", "intermediate", "num_experts", "top_k",
-"crossovers": [{"max_tokens", "name"}], "measured": {"microseconds", "record"}, "kernel_sources_sha256"}]}; max_tokens null
-is any number. Written by the tuner, never by hand. Whether a named row runs here is not decided here.
+"crossovers": [{"max_tokens", "name"}], "measured": {"microseconds", "record"}, "own_sources_sha256": {name: hash}}]};
+max_tokens null is any number. Written by the tuner, never by hand. Whether a named row runs here is not decided here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from fp4moe.select.limits import MoeShape
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """One entry. crossovers: (most tokens or None, implementation), ascending; record: where the figures are."""
+    """One entry. crossovers: (most tokens or None, implementation), ascending; record: where the figures are; of each
+    implementation in it, the hash over its own sources when they were taken.
+    """
 
     gpu: str
     weights: str
@@ -30,7 +32,7 @@ class Tuned:
     shape: MoeShape
     crossovers: tuple[tuple[int | None, str], ...]
     record: str | None
-    kernel_sources_sha256: str | None
+    own_sources_sha256: dict[str, str]
 
 
 def find_tuned(
@@ -77,7 +79,7 @@ def _parse_entry(gpu: str, entry: dict, place: str) -> Tuned:
     if not limits or limits[-1] != float("inf") or limits != sorted(set(limits)) or limits[0] < 1:
         raise SelectionError(f"{place}.crossovers: max_tokens must ascend from 1 and end with null (got {limits})")
     record = (entry.get("measured") or {}).get("record")
-    return Tuned(gpu, *formats, shape, crossovers, record, entry.get("kernel_sources_sha256"))
+    return Tuned(gpu, *formats, shape, crossovers, record, dict(entry.get("own_sources_sha256") or {}))
 
 
 def _words(name: str) -> frozenset[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cache
 from typing import Generic, TypeVar
 
 import torch
@@ -34,6 +35,12 @@ def all_lanes(max_requests: int) -> list[int]:
     return sorted({lanes_for(requests, max_requests) for requests in range(1, max_requests + 1)}, reverse=True)
 
 
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """Where graphs are captured: one for all engines, since cuBLAS keeps a workspace for every stream that it has seen."""
+    return torch.cuda.Stream(device)
+
+
 @dataclass(frozen=True, slots=True)
 class _Captured(Generic[Result]):
     """`body` is never called again; it keeps alive what the graph reads."""
@@ -49,7 +56,7 @@ class StepGraphs(Generic[Result]):
     def __init__(self) -> None:
         self._captured: dict[Hashable, _Captured[Result]] = {}
         self._pool = torch.cuda.graph_pool_handle()
-        self._side = torch.cuda.Stream()
+        self._side = _side_stream(torch.cuda.current_device())
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._captured

@@ -18,6 +18,9 @@ from fp4moe.runtime.memory import predict_memory_bytes
 CUDA_BYTES = 820_000_000
 # What the allocator reserves over what lives at once, pools of graphs included: 1.12 GB for .57 on an H100.
 WORKSPACE_RESERVED = 1.96
+# What loading and capturing leave in the allocator and nobody uses: .9 to 1.3 GB over the rest in NVFP4 on H100 and H200,
+# .4 to .8 in BF16, whatever the batch (docs/runtime.md).
+ALLOCATOR_SLACK = 1_000_000_000
 # A hidden value: residual, normed, attention's output, the experts' output of the last layer and of this one.
 _RESIDUAL_BYTES = 4 + 2 + 2 + 4 + 4
 
@@ -25,12 +28,12 @@ _RESIDUAL_BYTES = 4 + 2 + 2 + 4 + 4
 def predict_gpu_bytes(
     config: MixtralConfig, precision: Precision, *, layout: str, max_slots: int, max_context: int, step_tokens: int
 ) -> dict[str, int]:
-    """Bytes by cause: those of `predict_memory_bytes`, and `step_workspace` and `cuda`."""
+    """Bytes by cause: those of `predict_memory_bytes`, and `step_workspace`, `allocator_slack` and `cuda`."""
     tokens = max(1, min(step_tokens, max_slots * max_context))
     causes = predict_memory_bytes(config, precision, max_slots=max_slots, max_context=max_context)
     causes["kv_cache"] = nbytes_of(config, max_slots, max_context)
     causes["step_workspace"] = _workspace_bytes(config, precision, layout, tokens, min(max_slots, tokens))
-    return causes | {"cuda": CUDA_BYTES}
+    return causes | {"allocator_slack": ALLOCATOR_SLACK, "cuda": CUDA_BYTES}
 
 
 def _workspace_bytes(config: MixtralConfig, precision: Precision, layout: str, tokens: int, prompts: int) -> int:
