@@ -135,8 +135,18 @@ def overhead_table(cells: Sequence[MeasuredCell]) -> Table:
 
 
 def sentences(cells: Sequence[MeasuredCell]) -> str:
-    """Sources, attribution and notes of every profile, for the section's intro."""
+    """Sources, attribution and notes of every profile, for the section's intro: what all share first, then each cell's own."""
     from harness.profile.render import lines
 
-    seen = dict.fromkeys(line for _, block in blocks(cells) for line in lines(block) if not line.startswith("Decode step,"))
-    return " ".join(line if line.endswith((".", "!", "?")) else f"{line}." for line in seen)
+    told = [(cell, [line for line in lines(block) if not line.startswith("Decode step,")]) for cell, block in blocks(cells)]
+    shared = [line for line in told[0][1] if all(line in own for _, own in told)]
+    parts = [_ended(line) for line in shared]
+    for cell, own in told:
+        left = [_ended(line) for line in own if line not in shared]
+        name = f"{cell.name}, {cell.workload}" if len({cell.name for cell, _ in told}) > 1 else cell.workload
+        parts += [f"{name}: {' '.join(left)}"] if left and len(told) > 1 else left
+    return " ".join(parts)
+
+
+def _ended(line: str) -> str:
+    return line if line.endswith((".", "!", "?")) else f"{line}."
