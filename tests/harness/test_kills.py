@@ -48,7 +48,11 @@ def kill_workers_of_one_run(run: Running, rng: random.Random, wanted: int) -> in
         is_preparing = len(seen) == 1
         if is_preparing and rng.random() < 0.8:
             continue  # that worker only answers what a plan needs; most kills should hit measuring
-        _wait(run, worker, rng.uniform(0.0, LATEST_S))
+        if rng.random() < 0.6:  # surely while it measures, however fast this machine starts and loads
+            _wait(run, worker, LATEST_S * 5, until_records=len(records_of(run.folder)) + 1)
+            _wait(run, worker, rng.uniform(0.0, 0.5))
+        else:
+            _wait(run, worker, rng.uniform(0.0, LATEST_S))
         before = run.left()
         try:
             worker.kill()
@@ -60,9 +64,11 @@ def kill_workers_of_one_run(run: Running, rng: random.Random, wanted: int) -> in
     return killed
 
 
-def _wait(run: Running, worker: psutil.Process, delay_s: float) -> None:
+def _wait(run: Running, worker: psutil.Process, delay_s: float, until_records: int | None = None) -> None:
     deadline = time.monotonic() + delay_s
     while time.monotonic() < deadline and not run.is_over and not is_gone(worker, 0.02):
+        if until_records is not None and len(records_of(run.folder)) >= until_records:
+            return
         time.sleep(0.01)
 
 
