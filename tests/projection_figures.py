@@ -16,7 +16,9 @@ from harness.project.curves import all_curves, data_file, find_curves
 from harness.project.experts import Routing
 from harness.project.gpus import gpu_spec
 from harness.project.layer import LayerModel
+from harness.project.layer_errors import left_out_errors, mean_abs_pct
 from harness.project.loo import LayerError, ModelError
+from harness.project.sharpness import SHARPNESSES, sharpness_without, shipped_sharpness, todays
 from harness.scenario import load_scenario
 
 PAGE = Path("docs/projection.md")
@@ -60,7 +62,11 @@ def summary_lines() -> list[str]:
     recorded = loo.recorded_errors()
     for target in dict.fromkeys(row.target for row in recorded):
         ours = [row for row in recorded if row.target == target]
-        lines.append(_summary(f"all but {target} → {target}", "whole models, measured", ours, "10 %, 15 %"))
+        groups = (
+            ("a whole model's run, measured", [row for row in ours if row.what != "ttft"], "10 %"),
+            ("a whole model's first token, measured", [row for row in ours if row.what == "ttft"], "15 %"),
+        )
+        lines += [_summary(f"all but {target} → {target}", what, rows, aim) for what, rows, aim in groups if rows]
     return lines
 
 
@@ -77,7 +83,7 @@ def open_lines() -> list[str]:
         own = find_curves(key)
         if len(own) == 1 and own[0].gpu in PAIRS[0]:
             target = gpu_spec(next(name for name in PAIRS[0] if name != own[0].gpu))
-            model = LayerModel(own[0], gpu_spec(own[0].gpu))
+            model = LayerModel(own[0], gpu_spec(own[0].gpu), sharpness=shipped_sharpness().value)
             hits = [Routing().experts_hit(tokens) for tokens in OPEN_TOKENS]
             times = [model.predict(target, t, hit).us for t, hit in zip(OPEN_TOKENS, hits, strict=True)]
             cells = " | ".join(f"*~{us:.0f}*" for us in times)
@@ -104,11 +110,22 @@ def fit_lines() -> list[str]:
 
 
 def sharpness_lines() -> list[str]:
-    """Error over P, and with P fitted to all other kernels."""
-    lines = ["| P | mean error of a layer | largest |", "|---|---|---|"]
-    lines += [f"| {_shown(p)} | {mean:.1f} % | {most:.1f} % |" for p, mean, most in loo.sharpness_table()]
-    lines += ["", "| kernel | P fitted to all others | mean error of this one |", "|---|---|---|"]
-    return lines + [f"| {name} | {_shown(p)} | {mean:.1f} % |" for name, p, mean in loo.without_own_kernel()]
+    """What P is fitted to: mean errors within either GPU, and from one to the other, both ways and each."""
+    names = PAIRS[0]
+    own = {gpu: [curve for curve in todays(all_curves()) if curve.gpu == gpu] for gpu in names}
+    headers = ("P", *(f"within {gpu}" for gpu in names), "from either to the other", *(" → ".join(pair) for pair in PAIRS))
+    lines = [f"| {' | '.join(headers)} |", "|---" * len(headers) + "|"]
+    for p in SHARPNESSES:
+        within = [mean_abs_pct(left_out_errors(curves, sharpness=p)) for curves in own.values()]
+        ways = [[row for row in loo.layer_errors(*pair, sharpness=p) if row.counts] for pair in PAIRS]
+        errors = [*within, mean_abs_pct([row for rows in ways for row in rows]), *map(mean_abs_pct, ways)]
+        lines.append(f"| {_shown(p)} | " + " | ".join(f"{error:.2f} %" for error in errors) + " |")
+    return [*lines, "", *(f"Without {gpu}: P = {_shown(sharpness_without(gpu).value)}." for gpu in names), _shipped_line()]
+
+
+def _shipped_line() -> str:
+    shipped = shipped_sharpness()
+    return f"Shipped: P = {_shown(shipped.value)}, fitted on {' and '.join(shipped.fitted_on)}: {shipped.by}."
 
 
 def _shown(sharpness: float) -> str:

@@ -5,9 +5,11 @@ In: shape, format, tokens, experts hit, ceilings. Out: `Limit` and the derived f
     limit_us = max(bytes of the experts hit / read ceiling, operations / product ceiling)
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.kernel_bench.formats import PRODUCT_OF, BenchFormat
+from harness.kernel_bench.rows import OK
 from harness.kernel_bench.shapes import LayerShape
 
 FALLBACK = {"fp4": ("fp4", "fp8", "bf16"), "fp8": ("fp8", "bf16"), "bf16": ("bf16",), "fp32": ("fp32",)}
@@ -87,6 +89,27 @@ def figures(limit: Limit, us: float, ceilings: Ceilings) -> dict[str, float]:
         "share_of_product_ceiling": tflops / ceilings.product_tflops[limit.product_kind],
         "ratio_to_limit": us / limit.us,
     }
+
+
+def products_beaten(product_tflops: Mapping[str, float], rows: Iterable[dict]) -> dict[str, dict]:
+    """By kind of operands, the measured row that multiplied fastest where that was faster than the library's product.
+
+    TFLOP/s. The library's product is one shape at one moment: under a power cap, operands that switch fewer bits run at a
+    higher clock. Rows of operands without a product of their own (FP4 held against FP8's) say nothing of another unit.
+    """
+    beaten: dict[str, dict] = {}
+    for row in rows:
+        kind = PRODUCT_OF[row["activations"]]
+        best = beaten[kind]["tflops"] if kind in beaten else product_tflops.get(kind)
+        if row["status"] == OK and best is not None and row["tflops"] > best:
+            beaten[kind] = row
+    return beaten
+
+
+def reached_tflops(product_tflops: Mapping[str, float], rows: Iterable[dict]) -> dict[str, float]:
+    """TFLOP/s by kind of operands: the most that anything of the run reached, the library's product or a kernel's row."""
+    beaten = products_beaten(product_tflops, rows)
+    return dict(product_tflops) | {kind: row["tflops"] for kind, row in beaten.items()}
 
 
 def num_copies(l2_bytes: int, smallest_bytes: float) -> int:

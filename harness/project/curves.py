@@ -36,6 +36,7 @@ class Curve:
     points: tuple[Point, ...]
     read_gb_s: float
     product_tflops: dict[str, float]
+    """By kind of operands, the most that anything of that run reached: the library's product or a kernel's layer."""
     source: str
     is_stale: bool = False
     """The kernel's sources have changed since it was measured."""
@@ -72,7 +73,12 @@ def data_file(name: str) -> dict:
 @cache
 def all_curves() -> tuple[Curve, ...]:
     """Every measured curve that ships, records first."""
-    recorded = [curve_from(row) for row in data_file("calibration.json")["curves"]]
+    return with_published(data_file("calibration.json")["curves"])
+
+
+def with_published(rows: Iterable[dict]) -> tuple[Curve, ...]:
+    """Curves of rows as calibration.json has them, then those of published.yaml."""
+    recorded = [curve_from(row) for row in rows]
     untuned = {(row["gpu"], row["kernel"], row["weights"]) for row in data_file("published.yaml")["untuned"]}
     everything = [*merged_widths(recorded), *_published()]
     return tuple(replace(c, is_untuned=(c.gpu, c.kernel, c.weights) in untuned) for c in everything)

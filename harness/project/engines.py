@@ -17,6 +17,7 @@ from harness.project.experts import Routing
 from harness.project.gpus import gpu_spec
 from harness.project.layer import Ceilings, LayerModel
 from harness.project.memory import model_shape
+from harness.project.sharpness import shipped_sharpness
 from harness.project.step import MAX_STEP_TOKENS, EngineCosts, Span, StepModel
 
 FREE = EngineCosts("none", 0.0, 0.0, "")
@@ -84,25 +85,28 @@ def run_span(step: StepModel, batch: int, prompt: int, output: int) -> Span:
     return step.prefill(prompt, batch) + step.decode(batch, prompt + output / 2).times(output - 1)
 
 
-def step_model_of(seen: Observation, costs: EngineCosts, *, without: str | None = None) -> StepModel | None:
+def step_model_of(seen: Observation, costs: EngineCosts, *, sharpness: float, without: str | None = None) -> StepModel | None:
     """A step model of mixtral-8x7b on the observation's GPU; None without a curve. `without` leaves a GPU's curves out."""
     curves = [curve for curve in find_curves(seen.curve_key, all_curves()) if curve.gpu != without]
     if not curves:
         return None
     target = gpu_spec(seen.gpu)
     curve = next((curve for curve in curves if curve.gpu == seen.gpu), curves[0])
-    layer = LayerModel(curve, gpu_spec(curve.gpu))
+    layer = LayerModel(curve, gpu_spec(curve.gpu), sharpness=sharpness)
     ceilings = layer.ceilings_of(target) if curve.gpu != seen.gpu else Ceilings(curve.read_gb_s, curve.product_tflops)
     return StepModel(layer, target, model_shape("mixtral-8x7b", MIXTRAL_8X7B), Routing(), costs, ceilings)
 
 
-def fit_costs(engine: str, seen: Iterable[Observation]) -> EngineCosts | None:
-    """The two costs of an engine from its observations; None where there is none to fit to."""
+def fit_costs(engine: str, seen: Iterable[Observation], *, sharpness: float, without: str | None = None) -> EngineCosts | None:
+    """The two costs of an engine from its observations; None where there is none to fit to.
+
+    `without` leaves out a GPU: its observations and its curves.
+    """
     from scipy.optimize import nnls
 
     rows, rest, sources = [], [], {}
-    for item in (item for item in seen if item.engine == engine):
-        step = step_model_of(item, replace(FREE, engine=engine))
+    for item in (item for item in seen if item.engine == engine and item.gpu != without):
+        step = step_model_of(item, replace(FREE, engine=engine), sharpness=sharpness, without=without)
         if step is None:
             continue
         num_steps, sequence_steps = _num_steps(item)
@@ -129,7 +133,7 @@ def _num_steps(item: Observation) -> tuple[float, float]:
 @cache
 def engine_costs(engine: str) -> EngineCosts:
     """Fitted to the engine's own measurements, else vLLM's with a source that says so."""
-    own = fit_costs(engine, observations())
+    own = fit_costs(engine, observations(), sharpness=shipped_sharpness().value)
     if own is not None:
         return own
     other = engine_costs(FALLBACK)

@@ -1,11 +1,11 @@
-"""Write data/calibration.json: layer times, whole-model times and qualities out of the committed records.
+"""Write data/calibration.json: layer times, the P fitted to them, whole-model times and qualities, from the committed records.
 
     python -m harness.project.export            every record under results/baselines, whatever is there
     python -m harness.project.export --check    exit 1 where the file is not what the records give
 
 The projection and the advisor read that one file, so that they answer from an installed package too. It names the record
 behind every figure. Layer times: kernel benches of mixtral-8x7b with uniform routing on a GPU. Whole-model times: request
-cells of mixtral-8x7b on a GPU. Qualities: heldout cells.
+cells of mixtral-8x7b on a GPU. Qualities: heldout cells. P: of every measured GPU, published layer times included.
 """
 
 import json
@@ -17,6 +17,8 @@ from pathlib import Path
 
 from harness.device import kind_of
 from harness.errors import RunFolderError
+from harness.project.curves import with_published
+from harness.project.sharpness import fit_sharpness
 
 BASELINES = Path("results/baselines")
 TARGET = Path("harness/data/calibration.json")
@@ -34,12 +36,14 @@ def collect(root: Path = BASELINES) -> dict:
     runs = [path.parent for path in sorted(root.glob("**/run.json"))]
     models = [row for folder in runs for row in model_rows(folder, _place(folder, root))]
     quality = [row for folder in runs if folder.name == QUALITY for row in quality_rows(folder, _place(folder, root))]
-    return {"made_by": "python -m harness.project.export", "curves": curves, "models": models, "quality": quality}
+    sharpness = fit_sharpness(with_published(curves)).to_json()
+    head = {"made_by": "python -m harness.project.export", "sharpness": sharpness}
+    return head | {"curves": curves, "models": models, "quality": quality}
 
 
 def render(data: dict) -> str:
     """JSON, one row a line, so that a change shows as the lines that changed."""
-    parts = [f' "made_by": {json.dumps(data["made_by"])}']
+    parts = [f' "{name}": {json.dumps(data[name], allow_nan=False)}' for name in ("made_by", "sharpness")]
     for name in ("curves", "models", "quality"):
         rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in data[name])
         parts.append(f' "{name}": [\n{rows}\n ]' if rows else f' "{name}": []')
@@ -47,6 +51,7 @@ def render(data: dict) -> str:
 
 
 def _curves(folder: Path, root: Path) -> Iterator[dict]:
+    from harness.kernel_bench.limits import reached_tflops
     from harness.kernel_bench.results import read_bench
 
     bench = read_bench(folder)
@@ -65,11 +70,12 @@ def _curves(folder: Path, root: Path) -> Iterator[dict]:
                 raise RunFolderError(f"{where}: {rule}; bench it again")
             groups.setdefault(key, []).append([row["tokens"], row["experts_hit"], round(row["us_median"], 3)])
     ceilings = bench.info["ceilings"]
+    products = reached_tflops(ceilings["product_tflops"], bench.rows)
     for (kernel, weights, activations), points in groups.items():
         yield {
             "gpu": gpu, "kernel": kernel, "weights": weights, "activations": activations, "points": sorted(points),
             "read_gb_s": round(ceilings["best_read_gb_s"], 1),
-            "product_tflops": {name: round(rate, 1) for name, rate in ceilings["product_tflops"].items()},
+            "product_tflops": {name: round(rate, 1) for name, rate in products.items()},
             "source": _place(folder, root),
         } | ({"is_stale": True} if kernel in stale else {})  # fmt: skip
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from harness.project.curves import Curve, all_curves, find_curves
 from harness.project.gpus import GpuSpec, gpu_spec
 from harness.project.layer import LayerModel
+from harness.project.sharpness import shipped_sharpness
 
 _FP8_STAND_IN = "never measured: the terms of {name} FP8 x FP8 with FP4's bytes and rate"
 
@@ -74,5 +75,5 @@ def curve_for(candidate: Candidate, gpu: GpuSpec, curves: tuple[Curve, ...] | No
 
 def layer_model(candidate: Candidate, curve: Curve) -> LayerModel:
     """The curve taken apart, with the candidate's own bytes and rate where it borrows the terms."""
-    model = LayerModel(curve, gpu_spec(curve.gpu))
+    model = LayerModel(curve, gpu_spec(curve.gpu), sharpness=shipped_sharpness().value)
     return model.standing_in_for(candidate.weights, candidate.activations) if candidate.stand_in else model

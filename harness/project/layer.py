@@ -1,6 +1,6 @@
 """Time of one MoE layer on a GPU from the same kernel's times on another: memory, issue and product terms.
 
-In: a measured Curve, the GPU to predict, tokens and experts hit. Out: microseconds.
+In: a measured Curve, P, the GPU to predict, tokens and experts hit. Out: microseconds.
 
     T = fixed + (memory ** P + sm ** P) ** (1 / P)
     memory = bytes of the experts hit / (read ceiling * share)
@@ -9,6 +9,8 @@ In: a measured Curve, the GPU to predict, tokens and experts hit. Out: microseco
 `memory` scales with the bandwidth, `sm` with SMs x clock where instructions set it and with the tensor rate where products
 do. What a kernel takes beyond its memory time on the calibrating GPU is `sm` if it expands weights (its instructions are paid
 for every weight), else `fixed` (launch, ramp, tail). That split is why more bandwidth gives Marlin 3 % and BF16 45 %.
+P says how sharply the slower of the two wins: 1 adds them, infinity takes the larger. One number for all kernels and GPUs,
+fitted in sharpness.py.
 Shapes: one layer of Mixtral-8x7B; other shapes scale with weights of an expert.
 """
 
@@ -21,11 +23,8 @@ from harness.kernel_bench.formats import BITS_A_WEIGHT, PRODUCT_OF
 from harness.project.curves import Curve, Point
 from harness.project.gpus import GpuSpec
 
-SHARPNESS = 5.0
-"""P: how sharply the slower of memory and SMs wins; 1 adds them, infinity takes the larger. One number for all kernels and
-GPUs; docs/projection.md shows the error over P, and with P fitted to all kernels but the one predicted."""
 STREAMING_SHARE = 0.96
-"""Share of a GPU's read ceiling that kernels without expansion reach: BF16 and FP8 layers .95 to .98 on H100 and H200."""
+"""Share of a GPU's read ceiling that kernels without expansion reach: BF16 and FP8 layers .92 to .98 on H100, mean .96."""
 FEW_TOKENS = 16
 """Up to here the number of experts hit, not of tokens, sets a layer's time."""
 ALL_HIT = 0.97
@@ -70,7 +69,7 @@ class LayerTime:
         return self.fixed_us + self.memory_us + self.sm_us
 
 
-def combine(memory_us: float, sm_us: float, sharpness: float = SHARPNESS) -> float:
+def combine(memory_us: float, sm_us: float, sharpness: float) -> float:
     """The p-norm of the two; scaled so that large powers do not overflow."""
     top = max(memory_us, sm_us)
     if top <= 0 or math.isinf(sharpness):
@@ -79,9 +78,9 @@ def combine(memory_us: float, sm_us: float, sharpness: float = SHARPNESS) -> flo
 
 
 class LayerModel:
-    """One curve, taken apart into its terms. `spec` is the GPU that it was measured on."""
+    """One curve, taken apart into its terms. `spec` is the GPU that it was measured on, `sharpness` the P of the model."""
 
-    def __init__(self, curve: Curve, spec: GpuSpec, *, sharpness: float = SHARPNESS) -> None:
+    def __init__(self, curve: Curve, spec: GpuSpec, *, sharpness: float) -> None:
         self.curve, self.spec, self.sharpness = curve, spec, sharpness
         self.bytes_an_expert = MIXTRAL_EXPERT_WEIGHTS * BITS_A_WEIGHT[curve.weights] / 8
         kind = PRODUCT_OF[curve.activations]

@@ -17,6 +17,7 @@ from harness.project.kernels import Candidate, candidates_on, curve_for, layer_m
 from harness.project.layer import MIXTRAL_EXPERT_WEIGHTS, Ceilings
 from harness.project.loo import expected_error_pct
 from harness.project.memory import BITS, Fit, ModelShape, fit, model_shape
+from harness.project.sharpness import shipped_sharpness
 from harness.project.step import StepModel
 from harness.scenario.schema import ModelSpec
 
@@ -165,7 +166,7 @@ def step_model(
     is_own = curve.gpu == gpu.name
     ceilings = Ceilings(curve.read_gb_s, curve.product_tflops) if is_own else layer.ceilings_of(gpu)
     used = routing or Routing(model.num_experts, model.top_k)
-    basis = [curve.origin, f"engine: {costs.source}", f"data sheet: {gpu.source}", used.source]
+    basis = [curve.origin, shipped_sharpness().source, f"engine: {costs.source}", f"data sheet: {gpu.source}", used.source]
     if candidate.stand_in:
         basis.insert(0, f"{candidate.kernel}: {candidate.stand_in}")
     return StepModel(layer, gpu, model, used, costs, ceilings), tuple(basis)

@@ -95,7 +95,7 @@ class StepModel:
         """A BF16 product of `rows` rows: at the limit, as expected, without overlap."""
         memory = self._read_us(2 * weights)
         product = 2.0 * rows * weights / self.ceilings.product_tflops["bf16"] / 1e6
-        expected = combine(memory / STREAMING_SHARE, product / PRODUCT_SHARE)
+        expected = combine(memory / STREAMING_SHARE, product / PRODUCT_SHARE, self.layer.sharpness)
         return max(memory, product), expected, memory / STREAMING_SHARE + product / PRODUCT_SHARE
 
     def _read_us(self, num_bytes: float) -> float:

@@ -16,7 +16,7 @@ from harness.kernel_bench.memory_groups import group_by_memory
 from harness.kernel_bench.shapes import MIXTRAL_8X7B, layer_shape
 from harness.kernel_bench.timing import Timed, rounds_for
 from harness.models import MIXTRAL_8X7B as CONFIG
-from kernel_bench_rows import CEILINGS
+from kernel_bench_rows import CEILINGS, row
 
 
 def test_the_shape_is_that_of_the_published_config():
@@ -62,6 +62,15 @@ def test_figures_are_shares_of_the_ceilings():
     assert found["ratio_to_limit"] == pytest.approx(2) and found["share_of_read_ceiling"] == pytest.approx(0.5)
     assert found["weight_gb_s"] == pytest.approx(2100)
     assert found["share_of_product_ceiling"] == pytest.approx(found["tflops"] / 780)
+
+
+def test_the_fastest_kernel_of_a_run_is_its_product_ceiling_where_it_beats_the_library():
+    us = MIXTRAL_8X7B.flops(4096) / 1e6  # at 1 TFLOP/s
+    rows = [row("a", 4096, us / rate, format_id=form) for form, rate in (("mxfp4-a16", 800), ("nvfp4-a16", 790), ("fp8-a8", 9))]
+    rows += [row("fp4-unit", 4096, us / 5000, format_id="nvfp4-a4"), row("a", 4096, us / 9000) | {"status": "failed check"}]
+    reached = limits.reached_tflops(CEILINGS.product_tflops, rows)
+    assert reached == {"bf16": pytest.approx(800), "fp8": CEILINGS.product_tflops["fp8"]}
+    assert limits.products_beaten(CEILINGS.product_tflops, rows) == {"bf16": rows[0]}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from harness.project import export
 from harness.project.curves import all_curves, curve_from, data_file, merged_widths
 from harness.project.engines import _recorded
 from kernel_bench_rows import CEILINGS, curve
+from kernel_bench_rows import row as invented_row
 
 H100 = "NVIDIA H100 80GB HBM3"
 
@@ -54,6 +55,13 @@ def test_a_new_bench_of_another_gpu_becomes_a_curve(tmp_path):
     by_kernel = {row["kernel"]: {p[0]: p[2] for p in row["points"]} for row in data["curves"]}
     assert all(p.us == min(times[p.tokens] for times in by_kernel.values() if p.tokens in times) for p in merged.points)
     assert merged.source == "results/baselines/kernels/h100-mixtral"
+
+
+def test_no_layer_beats_the_product_ceiling_of_its_run(tmp_path):
+    fast = invented_row("fast", 4096, 3600.0, format_id="mxfp4-a16")
+    bench(tmp_path / "b", rows=[*curve("cuda-fragments-grouped", 330, 1.5), fast])
+    found = export.collect(tmp_path)["curves"]
+    assert [one["product_tflops"] for one in found] == [{"bf16": 801.7, "fp8": 1400.0}] * 2  # the library's BF16 product: 780
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,10 @@ from harness.project.load import highest_rate, steady_state
 from harness.project.loo import recorded_errors
 from harness.project.memory import BITS, expert_bytes, fit, model_shape, other_weight_bytes
 from harness.project.projection import Ask, project_all
+from harness.project.sharpness import shipped_sharpness
 
 MIXTRAL = model_shape("mixtral-8x7b", MIXTRAL_8X7B)
+P = shipped_sharpness().value
 GPUS = ("A100", "H100", "H200", "RTX 5090", "B200")
 
 
@@ -124,16 +126,16 @@ def synthetic(costs: EngineCosts) -> list[Observation]:
     asked = (("tpot", 1, 128, 64), ("tpot", 32, 128, 64), ("ttft", 1, 1024, 2), ("wall", 8, 128, 128))
     for what, batch, prompt, output in asked:
         seen = Observation("native", "H200", ("cuda-fragments", "nvfp4", "bf16"), what, batch, prompt, output, 1.0, "made up")
-        found.append(replace(seen, ms=model_ms(seen, step_model_of(seen, costs))))
+        found.append(replace(seen, ms=model_ms(seen, step_model_of(seen, costs, sharpness=P))))
     return found
 
 
 def test_costs_are_found_again():
     costs = EngineCosts("native", 55.0, 12.0, "")
-    found = fit_costs("native", synthetic(costs))
+    found = fit_costs("native", synthetic(costs), sharpness=P)
     assert found.layer_us == pytest.approx(55.0, rel=0.05)
     assert found.sequence_us == pytest.approx(12.0, rel=0.25)  # `wall` counts whole sequences where the model has prefill means
-    assert fit_costs("vllm", synthetic(costs)) is None
+    assert fit_costs("vllm", synthetic(costs), sharpness=P) is None
 
 
 def test_an_engine_without_a_measurement_says_whose_costs_it_takes(monkeypatch):
@@ -155,7 +157,7 @@ def test_whole_models_of_two_gpus_are_predicted_without_the_target(monkeypatch):
     times = {"H100": 11.6, "H200": 10.9}  # within 10 % of what the model gives for either
     seen = [Observation("vllm", gpu, key, "tpot", 8, 128, 64, ms, "made up") for gpu, ms in times.items()]
     monkeypatch.setattr(loo, "observations", lambda: seen)
-    rows = recorded_errors()
+    rows = recorded_errors(sharpness=P)
     assert {row.target for row in rows} == {"H100", "H200"}
     assert all(abs(row.error_pct) < 10 for row in rows)
 
