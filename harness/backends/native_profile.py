@@ -28,6 +28,8 @@ from harness.workload.requests import plan_requests
 PASSES = ("off", "ranges", "nvtx", "torch")
 """A cell with a true `eager` makes them without CUDA graphs: for ncu, which sees no kernel inside one, and for `--eager`."""
 COST_RANGES = 2000
+TOOL_RANGES = 200
+"""Fewer: the tool keeps each."""
 TRACE_OUTPUT_TOKENS = 6
 """A traced step holds thousands of events; five decode steps say what a kernel takes."""
 
@@ -57,7 +59,7 @@ def profile(backend, *, cell: dict, folder: Path, seed: int, passes: list[str], 
     facts = model_facts.facts(backend, routing, mean_context=mean_context(planned)) if routing else None
     device = backend.model.device.type
     memory = backend._memory_metrics()
-    return {"passes": done, "nvtx": tool, "device": device, "facts": facts, "cost": listening_cost(), "memory": memory}
+    return {"passes": done, "nvtx": tool, "device": device, "facts": facts, "cost": listening_cost(sink), "memory": memory}
 
 
 def mean_context(planned: list) -> float:
@@ -66,8 +68,8 @@ def mean_context(planned: list) -> float:
     return total / sum(request.output_tokens for request in planned)
 
 
-def listening_cost() -> dict[str, float]:
-    """Nanoseconds that one range costs: off, and with a Collector; the least of several trials, on this machine."""
+def listening_cost(tool: ranges.Sink | None = None) -> dict[str, float]:
+    """Nanoseconds that one range costs: off, with a Collector, sent to a tool; the least of several trials, on this machine."""
 
     def one() -> None:
         with ranges.range("attention", layer=0):
@@ -76,7 +78,11 @@ def listening_cost() -> dict[str, float]:
     off = min(timeit.repeat(one, number=COST_RANGES, repeat=7)) / COST_RANGES
     with ranges.collected():
         on = min(timeit.repeat(one, number=COST_RANGES, repeat=7)) / COST_RANGES
-    return {"off_ns": off * 1e9, "collector_ns": on * 1e9}
+    found = {"off_ns": off * 1e9, "collector_ns": on * 1e9}
+    if tool is None:
+        return found
+    with _on(tool):
+        return found | {"nvtx_ns": min(timeit.repeat(one, number=TOOL_RANGES, repeat=7)) / TOOL_RANGES * 1e9}
 
 
 class _Pass:

@@ -118,7 +118,7 @@ def run_requests(engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, s
     `outputs`, where given, is filled with the token ids of each request.
     """
     outputs = {} if outputs is None else outputs
-    waiting, in_flight = deque(planned), 0
+    waiting, in_flight, num_emitted = deque(planned), 0, 0
     limit = max_in_flight(spec.arrival) or len(planned)
     total = sum(request.output_tokens for request in planned)
     sent: dict[str, tuple[int, int]] = {}
@@ -151,7 +151,8 @@ def run_requests(engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, s
             token_times[request_id].append(step.end_ns)
             outputs.setdefault(request_id, []).append(token)
         in_flight -= len(step.finished)
-        progress(sum(map(len, token_times.values())), total, "tokens")
+        num_emitted += len(step.emitted)
+        progress(num_emitted, total, "tokens")
     times = [
         RequestTimes(
             request.request_id,

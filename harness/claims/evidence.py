@@ -18,6 +18,7 @@ from harness.project.export import model_rows, quality_rows
 from harness.project.gpus import gpu_spec
 from harness.project.layer import LayerModel, LayerShape
 from harness.project.memory import ModelShape, expert_bytes, fit, model_shape, other_weight_bytes
+from harness.project.sharpness import shipped_sharpness
 
 MODEL = "mixtral-8x7b"
 DEFAULT_SEQUENCE = 2048
@@ -178,7 +179,8 @@ def _layer(term: Term) -> Known | Unknown:
         return Unknown(f"no measured layer: {what}; run `harness kernels bench` there")
     values, parts = [], []
     for curve in curves:
-        model, hit = LayerModel(curve, gpu_spec(curve.gpu)), Routing().experts_hit(batch)
+        model = LayerModel(curve, gpu_spec(curve.gpu), sharpness=shipped_sharpness().value)
+        hit = Routing().experts_hit(batch)
         found = [p for p in curve.points if p.tokens == batch]
         us = found[0].us if found else model.predict(gpu_spec(curve.gpu), batch, hit).us
         hit = found[0].experts_hit if found else hit

@@ -66,11 +66,13 @@ def _show_errors(as_json: bool) -> None:
     from dataclasses import asdict
 
     from harness.project import loo
+    from harness.project.sharpness import sharpness_without
 
+    without = sharpness_without("H200")
     if as_json:
         layers = [asdict(row) | {"error_pct": row.error_pct} for row in loo.layer_errors()]
         steps = [asdict(row) | {"error_pct": row.error_pct} for row in [*loo.decode_errors(), *loo.recorded_errors()]]
-        print_json({"layers": layers, "models": steps})
+        print_json({"sharpness": without.to_json(), "layers": layers, "models": steps})
         return
     from harness.project.tables import layer_errors_table, model_errors_table
 
@@ -79,3 +81,4 @@ def _show_errors(as_json: bool) -> None:
     recorded = loo.recorded_errors()
     if recorded:
         print_table(lambda: model_errors_table("Whole models measured, predicted without that GPU", recorded))
+    click.echo(f"Without H200: {without.source}; the model that projects has another, see docs/projection.md")

@@ -63,8 +63,8 @@ def profile_cell(job: Job, folder: Path, tool: Nsys | None, options: ProfileOpti
 
 
 def _block(job: Job, folder: Path, result: dict, seen: Seen | None, options: ProfileOptions) -> dict:
-    trace, passes = (seen.trace, seen.passes) if seen else (None, None)
-    block = profile_block(folder, result, trace, passes, on_gpu=job.on_gpu)
+    trace, passes, cost = (seen.trace, seen.passes, seen.cost) if seen else (None, None, None)
+    block = profile_block(folder, result, trace, passes, on_gpu=job.on_gpu, nsys_cost=cost)
     block["notes"] += [*(seen.notes if seen else ()), *([EAGER] if options.is_eager and job.on_gpu else [])]
     block["nsys"] = {"traced": seen.traced, "lost_kernels": seen.lost_kernels} if seen else None
     return block

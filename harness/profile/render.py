@@ -7,6 +7,8 @@ below the table, with the source of each column.
 from collections.abc import Iterator
 from typing import Any
 
+from harness.profile.table import PHASES, WAIT
+
 HEADERS = ("range", "calls", "total ms", "mean us", "p50 us", "p99 us", "share", "GPU us", "GPU share", "kernels", "gap us")
 DASH = "–"
 IN_GRAPH = "Ranges without host times lie inside a CUDA graph, which the host launches as a whole"
@@ -46,11 +48,7 @@ def lines(block: dict) -> Iterator[str]:
         if sources["gpu"]
         else f"no GPU columns: {sources['no_gpu']}."
     )
-    for phase, shares in block["attributed"].items():
-        parts = " and ".join(
-            f"{100 * share:.1f} % of the {'GPU' if kind == 'gpu' else kind} time" for kind, share in shares.items()
-        )
-        yield f"{parts} of {phase} lies in ranges that name a piece of work."
+    yield from _attribution(block)
     if any(row["p99_ns"] is None and row["count"] for row in block["rows"]):
         yield "p99 needs 100 calls or more."
     if any(row["count"] is None for row in block["rows"]):
@@ -63,12 +61,39 @@ def lines(block: dict) -> Iterator[str]:
         )
     cost = block.get("cost") or {}
     if "collector_share" in cost:
+        nsys = f"under nsys, {cost['nvtx_ns']:.0f} ns each, {100 * cost['nvtx_share']:.2f} %; " if "nvtx_share" in cost else ""
         yield (
             f"By their price: {cost['ranges_a_step']:.0f} ranges a decode step at {cost['collector_ns']:.0f} ns each are "
-            f"{100 * cost['collector_share']:.2f} % of it; off, {cost['off_ns']:.0f} ns each, {100 * cost['off_share']:.2f} %."
+            f"{100 * cost['collector_share']:.2f} % of it; {nsys}"
+            f"off, {cost['off_ns']:.0f} ns each, {100 * cost['off_share']:.2f} %."
         )
     yield from block["notes"]
     yield from _counters(block.get("ncu"))
+
+
+def _attribution(block: dict) -> Iterator[str]:
+    """How much of the time lies in named ranges: of a whole decode step first, then of what each phase's own range covers."""
+    step = block.get("host_step")
+    waits = any(row["path"] == [WAIT] for row in block["rows"])
+    if step:
+        parts = sorted(step["parts"].items(), key=lambda part: -part[1])
+        told = [f"{name}{' (the launch)' if waits and name in PHASES else ''} {_of(ns, step)}" for name, ns in parts]
+        yield (
+            f"From one decode step to the next the host's thread spends {step['period_ns'] / 1e3:,.1f} us (mean of "
+            f"{step['num_steps']}): {', '.join(told)}, between ranges {_of(step['unnamed_ns'], step)}. So "
+            f"{_of(step['period_ns'] - step['unnamed_ns'], step)} of a decode step's time lies in named ranges."
+        )
+    for phase, shares in block["attributed"].items():
+        parts = " and ".join(
+            f"{100 * share:.1f} % of the {'GPU' if kind == 'gpu' else kind} time" for kind, share in shares.items()
+        )
+        mean = next((row["mean_ns"] for row in block["rows"] if row["path"] == [phase]), None)
+        launch = f"; its host time is that of the launch alone, {mean / 1e3:,.1f} us" if waits and mean is not None else ""
+        yield f"{parts} of the range {phase} lies in ranges inside it that name a piece of work{launch}."
+
+
+def _of(ns: float, step: dict) -> str:
+    return f"{100 * ns / step['period_ns']:.1f} %"
 
 
 def _counters(found: dict | None) -> Iterator[str]:

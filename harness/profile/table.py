@@ -18,7 +18,8 @@ from harness.profile.by_path import GpuFigures, HostFigures, gpu_figures, host_f
 from harness.profile.spans import Trace
 
 PHASES = ("decode step", "prefill", "score")
-ROOTS = (*PHASES, "wait for the device", "routing record")
+WAIT = "wait for the device"
+ROOTS = (*PHASES, "schedule", WAIT, "routing record", "emit")
 """What a table begins with: phases, and what an engine that launches ahead does between them."""
 CONTAINERS = ("layer", "experts", *PHASES)
 """Ranges that hold others: what is theirs alone is time that no named piece of work accounts for."""

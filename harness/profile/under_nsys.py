@@ -26,6 +26,8 @@ class Seen:
 
     trace: Trace
     passes: list[dict]
+    cost: dict[str, float]
+    """Of one range, in this process."""
     traced: str
     notes: tuple[str, ...]
 
@@ -58,8 +60,8 @@ def under_nsys(job: Job, folder: Path, scratch: Path, tool: Nsys, *, options: Pr
 def _once(job: Job, folder: Path, scratch: Path, tool: Nsys, *, passes: tuple[str, ...], timeout_s: float, traced: str) -> Seen:
     command = prepare(job, folder, scratch, passes)
     export = nsys.collect(tool, command, scratch, timeout_s=timeout_s, trace=traced)
-    done = answer(scratch, 0, scratch / "nsys.log")["result"]["passes"]
+    done = answer(scratch, 0, scratch / "nsys.log")["result"]
     trace = read_sqlite(export, domain=DOMAIN)
     if traced == nsys.NVTX:
         trace = replace(trace, kernels=None, no_kernels=NO_CUDA)
-    return Seen(trace, done, traced, ())
+    return Seen(trace, done["passes"], done["cost"], traced, ())

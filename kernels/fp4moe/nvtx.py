@@ -126,13 +126,14 @@ class Nvtx:
     def _filled(self, name: str, payload: dict[str, Any]) -> int:
         """The address of the name's attributes with this payload; the tool copies them during the call."""
         attributes, address = self._attributes.get(name) or self._new(name)
-        number = next((value for value in payload.values() if isinstance(value, int | float)), None)
-        if number is None:
-            attributes.payload_type = NO_PAYLOAD
-        elif isinstance(number, int):
-            attributes.payload_type, attributes.payload.int64 = INT64, number
-        else:
-            attributes.payload_type, attributes.payload.double = DOUBLE, number
+        attributes.payload_type = NO_PAYLOAD
+        for number in payload.values():
+            if isinstance(number, int):
+                attributes.payload_type, attributes.payload.int64 = INT64, number
+                break
+            if isinstance(number, float):
+                attributes.payload_type, attributes.payload.double = DOUBLE, number
+                break
         return address
 
     def _new(self, name: str) -> tuple[_Attributes, int]:

@@ -11,16 +11,16 @@ Ended("attention", 10, 40, 1, {"layer": 3}) and Ended("decode step", 0, 100, 0, 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce
+from time import perf_counter_ns
 from typing import Any, NamedTuple, Protocol
 
 NAMES = (
     "prefill", "decode step", "score", "embed", "layer", "norm", "attention", "route", "experts", "permute", "gate-up GEMM",
-    "down GEMM", "combine", "head", "sampling", "expert load", "prepare", "dispatch", "graph replay", "graph capture",
-    "readback", "routing record",
+    "down GEMM", "combine", "head", "sampling", "expert load", "schedule", "prepare", "graph replay", "graph capture",
+    "readback", "wait for the device", "routing record", "emit",
 )  # fmt: skip
 """The runtime's vocabulary: one name a kind of work, its place (layer, step) in the payload. Others are allowed."""
 
@@ -67,10 +67,10 @@ class Collector:
     def push(self, name: str, payload: dict[str, Any]) -> tuple:
         depth = self._depth
         self._depth = depth + 1
-        return name, time.perf_counter_ns(), depth, payload
+        return name, perf_counter_ns(), depth, payload
 
     def pop(self, token: tuple) -> None:
-        end_ns = time.perf_counter_ns()
+        end_ns = perf_counter_ns()
         name, start_ns, depth, payload = token
         self._depth = depth
         self._rows.append((name, start_ns, end_ns, depth, payload))
@@ -121,7 +121,7 @@ class _Range:
         self._token = self._sink.push(self._name, self._payload)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._sink.pop(self._token)
 
     def note(self, **payload: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from fp4moe import ranges
 from fp4moe.errors import EngineError
 from fp4moe.precision import Precision
 from fp4moe.runtime import Engine, MixtralConfig, MixtralModel, RandomWeights, Request, RoutingRecorder, load_model
@@ -33,7 +34,8 @@ def run_alike(model: MixtralModel) -> None:
         recorder = RoutingRecorder(CONFIG.num_layers)
         make = Engine if options is None else GpuEngine
         engine = make(model, max_slots=2, max_context=16, recorder=recorder, **(options or {}))
-        served = serve(engine, requests)
+        with ranges.collected() as collector:
+            served = serve(engine, requests)
         tokens.append(served.tokens)
         arrays.append(recorder.arrays())
         if options is None:
@@ -41,7 +43,8 @@ def run_alike(model: MixtralModel) -> None:
         same = [np.array_equal(*(a["expert_ids"][a["request"] == i] for a in (arrays[0], arrays[-1]))) for i in range(3)]
         steps = [(step.phase, step.num_tokens, step.num_requests) for step in served.steps]
         say(name, same_tokens=tokens[-1] == tokens[0], same_experts=same, steps=steps, has_work=engine.has_work,
-            finished=sorted(name for step in served.steps for name in step.finished))  # fmt: skip
+            finished=sorted(name for step in served.steps for name in step.finished),
+            ranges=[(ended.name, ended.depth) for ended in collector.ended])  # fmt: skip
 
 
 def run_end_of_text(model: MixtralModel) -> None:

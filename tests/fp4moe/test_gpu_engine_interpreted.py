@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from fp4moe import ranges
+
 pytest.importorskip("triton")
 pytestmark = pytest.mark.timeout(900)  # the child needs half a minute of a processor; a busy machine takes longer
 ROOT = Path(__file__).parents[2]
+BETWEEN_LAUNCHES = ["wait for the device", "routing record", "emit", "schedule"]
 
 
 def run_child(*wanted: str) -> dict[str, dict]:
@@ -43,6 +46,17 @@ def test_greedy_tokens_and_recorded_experts_are_the_plain_engines(alike, how):
     found = alike[how]
     assert found["same_tokens"] and found["same_experts"] == [True] * 3
     assert found["finished"] == ["r0", "r1", "r2"] and not found["has_work"]
+
+
+def test_each_decode_step_is_told_by_the_same_ranges(alike):
+    """From one launch to the next: what it consists of, the step before read while it runs, and the next one planned."""
+    told = alike["whole"]["ranges"]
+    outermost = [name for name, depth in told if depth == 0]
+    launches = [index for index, name in enumerate(outermost) if name == "decode step"]
+    assert outermost[launches[0] : launches[1]] == ["decode step", *BETWEEN_LAUNCHES]
+    inside = [name for name, depth in told if depth == 1]
+    assert inside[-6:] == ["layer", "layer", "norm", "head", "sampling", "readback"]
+    assert {name for name, _ in told} <= {*ranges.NAMES, "attention projections"}
 
 
 def test_prompts_are_packed_before_decoding_and_the_third_request_waits_for_a_slot(alike):

@@ -92,4 +92,23 @@ def test_table_and_lines_for_a_reader(tmp_path, result):
     shown = {cells[0].strip(): cells for cells in rows(block)}
     assert shown["experts"][1] == "–" and shown["experts"][7] == "59.0" and shown["experts"][8] == "67.6 %"
     text = " ".join(lines(block))
-    assert "inside a CUDA graph" in text and "100.0 % of the GPU time of decode step" in text and "+0.7 % of off" in text
+    assert "inside a CUDA graph" in text and "+0.7 % of off" in text
+    assert "50.0 % of the host time and 100.0 % of the GPU time of the range decode step lies in ranges inside it" in text
+    assert "its host time is that of the launch alone, 60.0 us" in text, "prepare 10 and graph replay 20 of 60"
+
+
+def test_the_host_s_share_is_of_the_whole_step_with_the_waiting(tmp_path, result):
+    """Every 3 ms a step: 30 us of its launch and 220 us of waiting are named. The price of a range counts them all."""
+    block = block_of(tmp_path, result) | {"ncu": None}
+    text = " ".join(lines(block))
+    assert (
+        "From one decode step to the next the host's thread spends 3,000.0 us (mean of 2): wait for the device 7.3 %, "
+        "decode step (the launch) 1.0 %, between ranges 91.7 %. So 8.3 % of a decode step's time lies in named ranges." in text
+    )
+    assert block["cost"]["ranges_a_step"] == 4 and "nvtx_share" not in block["cost"]
+    seen = [{"name": "nvtx", "decode_s": [3e-4] * 9, "samples": {}}]
+    spans = tuple(Span("decode step", at, at + 70_000, 9) for at in range(0, 900_000, 100_000))
+    nsys = Trace("nsys", spans, None, 0, no_kernels="not traced")
+    priced = profile_block(tmp_path, result, nsys, seen, on_gpu=True, nsys_cost={"off_ns": 1.0, "nvtx_ns": 2000.0})
+    assert priced["cost"]["off_ns"] == 200.0, "of the process without nsys"
+    assert "1 ranges a decode step at 800 ns each are 0.28 % of it; under nsys, 2000 ns each, 0.69 %" in " ".join(lines(priced))

@@ -31,7 +31,8 @@ def tried(monkeypatch):
             found.append(trace)
             if trace in failing:
                 raise failing[trace]
-            (folder / "result.json").write_text(json.dumps({"result": {"passes": [{"name": "nvtx"}]}}))
+            result = {"passes": [{"name": "nvtx"}], "cost": {"nvtx_ns": 900.0}}
+            (folder / "result.json").write_text(json.dumps({"result": result}))
             return folder / "nsys.sqlite"
 
         monkeypatch.setattr(nsys, "collect", collect)
@@ -103,5 +104,5 @@ def test_later_cells_do_not_trace_cuda_in_vain(tmp_path, tried, trace, wish, exp
 
 
 def test_ranges_alone_teach_nothing():
-    seen = Seen(replace(PARTLY, kernels=None, no_kernels=under_nsys.NO_CUDA), [], nsys.NVTX, ())
+    seen = Seen(replace(PARTLY, kernels=None, no_kernels=under_nsys.NO_CUDA), [], {}, nsys.NVTX, ())
     assert not seen.lost_kernels

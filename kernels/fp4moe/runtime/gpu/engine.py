@@ -146,7 +146,11 @@ class GpuEngine:
             raise self._failed.popleft()
         if not self.has_work:
             raise EngineError("engine: step() needs a waiting or running request; check has_work before")
-        while len(self._under_way) < AHEAD and (step := self._schedule.next_step()) is not None:
+        while len(self._under_way) < AHEAD:
+            with ranges.range("schedule"):
+                step = self._schedule.next_step()
+            if step is None:
+                break
             self._under_way.append(self._launch(step))
         if not self._under_way:  # every request that was left has been cancelled
             raise EngineError("engine: step() found nothing to serve")
@@ -176,21 +180,23 @@ class GpuEngine:
         with ranges.range("wait for the device"):
             arrays = launched.readback.wait()
         end_ns = time.perf_counter_ns()
-        start_ns = max(launched.launch_ns, self._last_end_ns)
-        self._last_end_ns = end_ns
-        is_prompt = isinstance(launched.step, PromptStep)
-        phase = "prefill" if is_prompt else "decode"
-        num_tokens = launched.step.num_tokens if is_prompt else len(launched.runs)
         with ranges.range("routing record"):
-            self._record(phase, launched, arrays["recorded"])
-        emitted, finished = self._emit(launched.runs, arrays.get("tokens", ()))
-        self._num_steps += 1
-        num_requests = len(launched.step.runs)
-        return StepResult(self._num_steps - 1, phase, start_ns, end_ns, num_tokens, num_requests, emitted, finished)
+            self._record(launched, arrays["recorded"])
+        with ranges.range("emit"):
+            return self._result(launched, arrays.get("tokens"), end_ns)
 
-    def _emit(self, runs: tuple[Run, ...], tokens) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
+    def _result(self, launched: Launched, tokens: np.ndarray | None, end_ns: int) -> StepResult:
+        """Give the tokens to their requests; `tokens` is None where no prompt ended in the step."""
+        emitted, finished = self._emit(launched.runs, [] if tokens is None else tokens.tolist())
+        index, start_ns = self._num_steps, max(launched.launch_ns, self._last_end_ns)
+        self._num_steps, self._last_end_ns = index + 1, end_ns
+        num_tokens = launched.step.num_tokens if launched.is_prompt else len(launched.runs)
+        num_requests = len(launched.step.runs)
+        return StepResult(index, launched.phase, start_ns, end_ns, num_tokens, num_requests, emitted, finished)
+
+    def _emit(self, runs: tuple[Run, ...], tokens: list[int]) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
         emitted, finished = [], []
-        for run, token in zip(runs, map(int, tokens), strict=True):
+        for run, token in zip(runs, tokens, strict=True):
             if run.is_over:
                 continue
             request_id = run.request.request_id
@@ -214,12 +220,10 @@ class GpuEngine:
             )
         )
 
-    def _record(self, phase: str, launched: Launched, recorded_LTK: np.ndarray) -> None:
+    def _record(self, launched: Launched, recorded_LTK: np.ndarray) -> None:
         if self._recorder is None:
             return
-        if isinstance(launched.step, PromptStep):
-            pairs = zip(launched.step.runs, launched.step.segments, strict=True)
-            numbers = np.repeat([run.number for run in launched.step.runs], [segment.count for _, segment in pairs])
-        else:
-            numbers = np.array([run.number for run in launched.runs])
-        self._recorder.add_step(phase, self._num_steps, recorded_LTK.transpose(1, 0, 2), requests=numbers)
+        numbers = [run.number for run in launched.step.runs]
+        if launched.is_prompt:
+            numbers = np.repeat(numbers, [segment.count for segment in launched.step.segments])
+        self._recorder.add_step(launched.phase, self._num_steps, recorded_LTK.transpose(1, 0, 2), requests=numbers)

@@ -52,7 +52,11 @@ class DecoderPasses:
     def recorded(self, num_tokens: int) -> RoutingPlan:
         """A fresh place for the ids of a step."""
         shape = (self.config.num_layers, num_tokens, self.config.top_k)
-        return RoutingPlan(torch.empty(shape, dtype=torch.uint8, device=self.device), self.imposed_RLK, self.counter)
+        return self.recorded_in(torch.empty(shape, dtype=torch.uint8, device=self.device))
+
+    def recorded_in(self, recorded_LTK: Tensor) -> RoutingPlan:
+        """The ids of a step go there."""
+        return RoutingPlan(recorded_LTK, self.imposed_RLK, self.counter)
 
     def hidden(self, tokens: Tensor, slots_T: Tensor | None, num_tokens: int, attend: Attend, plan: RoutingPlan) -> Tensor:
         """BF16 [T, D] after the last norm. `tokens` are ids [T], or the last token of every slot, taken by `slots_T`."""

@@ -20,7 +20,7 @@ from fp4moe.runtime.gpu.attention import NewTokens, PackedPrompts, to_device
 from fp4moe.runtime.gpu.cache import SlotCache
 from fp4moe.runtime.gpu.graphs import StepGraphs, all_lanes, lanes_for
 from fp4moe.runtime.gpu.passes import DecoderPasses
-from fp4moe.runtime.gpu.readback import Readback
+from fp4moe.runtime.gpu.readback import DecodeReadback, DecodeResults, HostMemory, Readback
 from fp4moe.runtime.gpu.schedule import DecodeStep, PromptStep, Run
 from fp4moe.runtime.gpu.segment import Segment
 from fp4moe.runtime.gpu.short_prompts import ShortPrompts
@@ -34,8 +34,16 @@ class Launched:
 
     step: PromptStep | DecodeStep
     runs: tuple[Run, ...]
-    readback: Readback
+    readback: Readback | DecodeReadback
     launch_ns: int
+
+    @property
+    def is_prompt(self) -> bool:
+        return isinstance(self.step, PromptStep)
+
+    @property
+    def phase(self) -> str:
+        return "prefill" if self.is_prompt else "decode"
 
 
 class Launcher:
@@ -49,6 +57,7 @@ class Launcher:
         self.graphs: StepGraphs | None = StepGraphs() if use_graphs and self.device.type == "cuda" else None
         self._lanes = torch.full((max_slots,), self.cache.filler_slot, dtype=torch.int32, device=self.device)
         self._lanes_on_host: list[int] = []
+        self._host_memory = HostMemory()
         self._scratch = Scratch.of(max_slots, config.num_kv_heads, config.head_dim, self.device)
         self._sampling_slots: set[int] = set()
         self._short_prompts = ShortPrompts(passes, self.cache, self.state, self.graphs)
@@ -80,17 +89,12 @@ class Launcher:
         """Put a step on the device."""
         launch_ns = time.perf_counter_ns()
         if isinstance(step, PromptStep):
-            return self._read_back(step, launch_ns, *self._prompts(step))
-        if self.graphs is None:
-            return self._read_back(step, launch_ns, *self._decode(step))
-        with ranges.range("dispatch"):  # all that the host does for a step whose kernels lie in one graph
-            return self._read_back(step, launch_ns, *self._decode(step))
-
-    def _read_back(
-        self, step: PromptStep | DecodeStep, launch_ns: int, runs: tuple[Run, ...], results: dict[str, Tensor]
-    ) -> Launched:
+            runs, tensors = self._prompts(step)
+            with ranges.range("readback"):
+                return Launched(step, runs, Readback(tensors), launch_ns)
+        results = self._decode(step)
         with ranges.range("readback"):
-            return Launched(step, runs, Readback(results), launch_ns)
+            return Launched(step, step.runs, DecodeReadback(results, len(step.runs), self._host_memory), launch_ns)
 
     def _prompts(self, step: PromptStep) -> tuple[tuple[Run, ...], dict[str, Tensor]]:
         with ranges.range("prepare", tokens=step.num_tokens):
@@ -125,7 +129,7 @@ class Launcher:
             next_token(logits_BV, slots, self.state, out_B, is_sampled=is_sampled, lengths_B=lengths)
         return out_B
 
-    def _decode(self, step: DecodeStep) -> tuple[tuple[Run, ...], dict[str, Tensor]]:
+    def _decode(self, step: DecodeStep) -> DecodeResults:
         with ranges.range("prepare", lanes=len(step.runs)):
             lanes = lanes_for(len(step.runs), self.cache.max_slots)
             slots = [run.slot for run in step.runs] + [self.cache.filler_slot] * (lanes - len(step.runs))
@@ -135,21 +139,18 @@ class Launcher:
             if slots != self._lanes_on_host:
                 self._lanes[:lanes].copy_(to_device(slots, self.device), non_blocking=True)
                 self._lanes_on_host = slots
-        tokens_B, recorded_LBK = self._step_of_lanes(*key) if self.graphs is None else self.graphs.replay(key)
-        with ranges.range("results"):
-            count = len(step.runs)
-            return step.runs, {"tokens": tokens_B[:count], "recorded": recorded_LBK[:, :count]}
+        return self._step_of_lanes(*key) if self.graphs is None else self.graphs.replay(key)
 
-    def _step_of_lanes(self, lanes: int, is_sampled: bool) -> tuple[Tensor, Tensor]:
-        """One token for each of the first `lanes` lanes: (tokens [B], experts [L, B, K])."""
+    def _step_of_lanes(self, lanes: int, is_sampled: bool) -> DecodeResults:
+        """One token for each of the first `lanes` lanes."""
         slots_B, passes, state = self._lanes[:lanes], self.passes, self.state
         attend = NewTokens(passes.config, passes.cos_sin, self.cache, state.position_S, slots_B, self._scratch)
-        plan = passes.recorded(lanes)
+        results = DecodeResults.of(passes.config.num_layers, lanes, passes.config.top_k, self.device)
+        plan = passes.recorded_in(results.recorded_LBK)
         logits_BV = passes.logits(passes.hidden(state.last_S, slots_B, lanes, attend, plan))
-        out_B = torch.empty(lanes, dtype=torch.int32, device=self.device)
         with ranges.range("sampling"):
-            next_token(logits_BV, slots_B, state, out_B, is_sampled=is_sampled)
-        return out_B, plan.recorded_LTK
+            next_token(logits_BV, slots_B, state, results.tokens_B, is_sampled=is_sampled)
+        return results
 
     def _capture(self, key: tuple[int, bool]) -> None:
         """On lanes that are nobody's, since the first run of the body moves their slots on."""
