@@ -42,6 +42,9 @@ def _answers(page: Page) -> list[str]:
 
 def _section(section: Section) -> list[str]:
     lines = [f"## {_escape(section.title)}", "", _escape(section.intro), ""]
+    for of, told in section.notes:
+        lines += [f"**{_escape(of)}**", ""] if of else []
+        lines += [*(f"- {_escape(line)}" for line in told), ""]
     for plot in section.plots:
         lines += [
             f"![{_escape(plot.alt)}]({PLOT_FOLDER}/{plot.name}.png)",

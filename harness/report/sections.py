@@ -47,6 +47,7 @@ SERVING_INTRO = (
     "Latency counts from the time at which a request was due, so that a server that stands still is seen. Failed requests "
     "are in no latency; they are counted, and too many make a cell INVALID."
 )
+PROFILE_INTRO = "By range: the host's time, what the kernels launched in it kept the GPU busy, and what listening cost."
 MAX_OPEN_TIMELINES = 2
 
 
@@ -63,6 +64,7 @@ class Section:
     texts: tuple[tuple[str, str], ...] = ()  # (summary, preformatted text)
     intro_is_all: bool = False  # there is nothing but the intro, and it is to be shown
     timelines: tuple[Timeline, ...] = ()  # HTML only: they are drawn by a script
+    notes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (of what, or "" for all; sentences), listed below the intro
 
     @property
     def folds_plots(self) -> bool:
@@ -122,7 +124,7 @@ def _profile_section(cells: Sequence[MeasuredCell], drawn: Sequence[Plot | Skipp
         profile.layers_table(cells),
         profile.overhead_table(cells),
     )
-    return _section("profile", "Where the time goes", profile.sentences(cells), drawn, *tables)
+    return replace(_section("profile", "Where the time goes", PROFILE_INTRO, drawn, *tables), notes=profile.notes(cells))
 
 
 def _timeline_section(cells: Sequence[MeasuredCell], drawn: Sequence[Plot | Skipped]) -> Section:

@@ -44,7 +44,7 @@ def _plot(name: str, found: list[tuple[MeasuredCell, dict, list[Point]]]) -> sty
     _legend(figure, [point.name for _, _, placed in found for point in placed])
     caption = (
         "A decode step, all layers together. The slope is the measured reading speed, the flat line the measured product's; "
-        "a point on the line could not be faster. Bytes of experts: those really hit, codes and scales."
+        "a point on the line could not be faster. Bytes of experts: those really hit, codes and scales. Sizes mean nothing: a point under another shows as a ring."
     )
     values = "; ".join(
         f"{cell.name} {cell.workload}: " + ", ".join(f"{p.name} {100 * p.share:.0f} % of its limit" for p in placed)
@@ -62,8 +62,8 @@ def _panel(axis, cell: MeasuredCell, block: dict, placed: list[Point]) -> None:
     high = max(*(point.intensity for point in placed), product / read) * 4
     x = np.geomspace(low, high, 200)
     axis.plot(x, np.minimum(x * read, product), color=style.INK, linewidth=1.2)
-    for point in placed:
-        axis.plot(point.intensity, point.tflops * 1e3, "o", color=COLORS[point.name], markersize=7, markeredgecolor="white")
+    for size, point in zip(np.linspace(12, 6, len(placed)), placed, strict=True):  # one below another shows as a ring
+        axis.plot(point.intensity, point.tflops * 1e3, "o", color=COLORS[point.name], markersize=size, markeredgecolor="white")
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.grid(True)

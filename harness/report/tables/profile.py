@@ -134,18 +134,17 @@ def overhead_table(cells: Sequence[MeasuredCell]) -> Table:
     return table(caption, ("Listening", "Decode step", "Against off"), groups, Footnotes(), folded=True)
 
 
-def sentences(cells: Sequence[MeasuredCell]) -> str:
-    """Sources, attribution and notes of every profile, for the section's intro: what all share first, then each cell's own."""
+def notes(cells: Sequence[MeasuredCell]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(cell, sentences) on sources, attribution and price of every profile; what all share comes first, under no name."""
     from harness.profile.render import lines
 
     told = [(cell, [line for line in lines(block) if not line.startswith("Decode step,")]) for cell, block in blocks(cells)]
     shared = [line for line in told[0][1] if all(line in own for _, own in told)]
-    parts = [_ended(line) for line in shared]
+    found = [("", shared)]
     for cell, own in told:
-        left = [_ended(line) for line in own if line not in shared]
         name = f"{cell.name}, {cell.workload}" if len({cell.name for cell, _ in told}) > 1 else cell.workload
-        parts += [f"{name}: {' '.join(left)}"] if left and len(told) > 1 else left
-    return " ".join(parts)
+        found.append((name if len(told) > 1 else "", [line for line in own if line not in shared]))
+    return tuple((name, tuple(map(_ended, left))) for name, left in found if left)
 
 
 def _ended(line: str) -> str:
