@@ -44,7 +44,8 @@ def _plot(name: str, found: list[tuple[MeasuredCell, dict, list[Point]]]) -> sty
     _legend(figure, [point.name for _, _, placed in found for point in placed])
     caption = (
         "A decode step, all layers together. The slope is the measured reading speed, the flat line the measured product's; "
-        "a point on the line could not be faster. Bytes of experts: those really hit, codes and scales. Sizes mean nothing: a point under another shows as a ring."
+        "a point on the line could not be faster. Bytes of experts: those really hit, codes and scales. "
+        "Sizes mean nothing: a point under another shows as a ring."
     )
     values = "; ".join(
         f"{cell.name} {cell.workload}: " + ", ".join(f"{p.name} {100 * p.share:.0f} % of its limit" for p in placed)
