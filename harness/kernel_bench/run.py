@@ -27,6 +27,7 @@ from harness.kernel_bench.results import BenchWriter
 from harness.kernel_bench.routing import RoutingSpec
 from harness.kernel_bench.rows import ERROR, OUT_OF_MEMORY
 from harness.kernel_bench.shapes import LayerShape, refuse_on_cpu
+from harness.kernel_bench.timing import ORDER
 
 TIMED_REGION = (
     "inside: sorting or alignment by expert, both products, SiLU, router weights and the sum over a token's experts; "
@@ -75,7 +76,8 @@ def run(
     """Every row of those who take part (see `who_runs`); bench.json gets ceilings, clocks and who is absent on the way."""
     torch.set_grad_enabled(False)
     torch.set_float32_matmul_precision("highest")  # the reference is float32, not TF32
-    writer.update(absent=[one.to_json() for one in absent], timed_region=TIMED_REGION, gpu_state_before=gpu_state(device))
+    writer.update(absent=[one.to_json() for one in absent], timed_region=TIMED_REGION, order=ORDER)
+    writer.update(gpu_state_before=gpu_state(device))
     ceilings = None if request.check_only else measured_ceilings.measure(device)
     smallest = min((c.form.bytes_an_expert(request.shape.expert_weights) for c in taking), default=1.0) * request.shape.top_k
     copies = 1 if request.check_only else request.copies or min(MAX_COPIES, num_copies(l2_bytes(device), smallest))

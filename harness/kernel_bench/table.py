@@ -119,6 +119,7 @@ def markdown(info: dict, rows: list[dict]) -> str:
     """table.md."""
     lines = ["# Kernel bench", ""]
     lines += [f"{line}.  " for line in heading(info, rows)] + ["", f"Timed region: {info['timed_region']}", ""]
+    lines += [f"Order: {info['order']}.", ""] if "order" in info else []
     for table in format_tables(rows):
         lines += [f"## {table.title}", "", _md_line(table.header), _md_line(["---"] * len(table.header))]
         for cells, best in zip(table.lines, table.fastest, strict=True):

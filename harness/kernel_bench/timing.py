@@ -2,11 +2,13 @@
 
 In: callables that do the same work. Out: raw microseconds, one a repeat. A graph is captured after warm-up, so that
 compilation, autotuning and allocation lie outside; one replay runs the callable `rounds` times, enough for the events
-around it to be small beside it. `interleave` times contenders in turn, so that a drift of clocks meets all of them.
+around it to be small beside it. `interleave` times contenders in turn, so that a drift of clocks meets all of them, and
+draws the order anew for each repeat, so that none always runs after the same other one, whose heat or power it would get.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import torch
 WARM_UP_CALLS = 3
 MIN_REPLAY_US = 1000.0
 MAX_ROUNDS = 8
+ORDER = "all in turn, in an order drawn anew for each repeat (seed 0)"
 GRAPH, EAGER, WALL = "CUDA-graph replay", "CUDA events, eager calls (it waits for the host)", "CPU, wall clock"
 
 
@@ -90,13 +93,15 @@ class Replay:
 
 
 def interleave(replays: Sequence[Replay], repeats: int) -> list[Timed]:
-    """`repeats` samples of each, taken in turn; one untimed run of each before."""
+    """`repeats` samples of each, taken in turn, see ORDER; one untimed run of each before."""
     for replay in replays:
         replay.microseconds()
     samples: list[list[float]] = [[] for _ in replays]
+    turns, rng = list(range(len(replays))), random.Random(0)
     for _ in range(repeats):
-        for replay, own in zip(replays, samples, strict=True):
-            own.append(replay.microseconds())
+        rng.shuffle(turns)
+        for turn in turns:
+            samples[turn].append(replays[turn].microseconds())
     return [Timed(tuple(own), replay.method) for own, replay in zip(samples, replays, strict=True)]
 
 
