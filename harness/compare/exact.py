@@ -24,6 +24,9 @@ SHOWN = (
     "activation_peak_bytes",
 )
 
+SHARE_OF_GPU = "vllm"
+"""This backend's cache is a share of the GPU's memory, whatever the load needs: more of it is neither better nor worse."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExactChange:
@@ -55,6 +58,9 @@ def _change(metric: str, x: Values, y: Values, a: MeasuredCell, b: MeasuredCell)
             text = f"its repeats differ ({min(values.numbers):g} to {max(values.numbers):g}), though it should be exact"
             return ExactChange(metric, x.unit, x.numbers[0], y.numbers[0], None, None, None, "not judged", text)
     one, two = x.numbers[0], y.numbers[0]
+    if metric == "kv_cache_bytes" and SHARE_OF_GPU in (a.backend, b.backend):
+        reason = f"{SHARE_OF_GPU} takes a share of the GPU's memory for it, whatever the load needs"
+        return ExactChange(metric, x.unit, one, two, None, None, None, "not judged", reason)
     if one <= 0 or two <= 0:
         same = one == two
         verdict, reason = ("same", "") if same else ("not judged", "a ratio needs positive values")

@@ -157,3 +157,15 @@ def test_ten_thousand_records_in_under_five_seconds(tmp_path):
     found = compare_runs(runs)
     assert time.process_time() - started < 5
     assert sum(len(run.records) for run in found.runs) == 10_000 and len(found.results) == 1000
+
+
+@pytest.mark.parametrize(("backend", "verdict"), [("native", "worse"), ("vllm", "not judged")])
+def test_a_cache_that_is_a_share_of_the_gpu_is_not_judged(tmp_path, backend, verdict):
+    def rows(num_bytes):
+        cache = {"kv_cache_bytes": {"value": num_bytes, "unit": "bytes", "n": 1, "reason": None}}
+        return [row | {"backend": backend} for row in records(timed(), extra_metrics=cache)]
+
+    (result,) = compare_runs(two_runs(tmp_path, rows(45e9), rows(105e9))).results
+    (cache,) = [change for change in result.exact if change.metric == "kv_cache_bytes"]
+    assert (cache.verdict, cache.value_b) == (verdict, 105e9)
+    assert ("share of the GPU's memory" in cache.reason) == (backend == "vllm")
