@@ -5,10 +5,13 @@ error. Ends with the command's exit code, or by its signal.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+
+LAST_LOOK_S = 0.05
 
 
 def main() -> None:
@@ -20,6 +23,8 @@ def main() -> None:
         code = subprocess.call(command)
     except OSError as error:
         sys.exit(f"{command[0]}: cannot be started ({error.strerror})")
+    if select.select([watched], [], [], LAST_LOOK_S)[0]:  # the caller's end ended the command, before the thread saw it
+        os.killpg(0, signal.SIGKILL)
     if code < 0:
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
         os.kill(os.getpid(), -code)

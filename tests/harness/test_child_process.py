@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from harness.backends.child import Child
+from harness.backends.child import SUPERVISOR, Child
 from harness.errors import WorkerError
 
 # Speaks the protocol and can misbehave; `spawn` starts a grandchild that outlives its parent unless the group is ended.
@@ -96,7 +96,7 @@ def test_close_ends_grandchildren(child):
 def test_grandchildren_end_with_a_caller_that_is_killed(tmp_path):
     caller = f"""
 import sys, pathlib
-from harness.backends.child import Child
+from harness.backends.child import SUPERVISOR, Child
 child = Child([sys.executable, "-c", {PROGRAM!r}], log=pathlib.Path("log"), changes={{}}, cwd=pathlib.Path("."))
 print(child.ask("spawn", timeout_s=20, on_progress=lambda message: None)["pid"], flush=True)
 import time; time.sleep(60)
@@ -110,6 +110,27 @@ import time; time.sleep(60)
     process.wait()
     process.stdout.close()
     assert _is_gone(pid)
+
+
+def test_a_command_that_ends_with_the_caller_leaves_nothing_though_nobody_saw_it(tmp_path):
+    """Its input and the watched pipe close at once: it may have ended before the thread that watches gets its turn."""
+    late = f"""
+import sys
+sys.path.insert(0, {str(SUPERVISOR.parent)!r})
+import supervise
+supervise._end_with = lambda watched: None
+supervise.main()
+"""
+    program = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True); sys.stdin.read()"
+    watched, lifeline = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", late, str(watched), sys.executable, "-c", program],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=(watched,), start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(watched)
+        pid = int(process.stdout.readline())
+        os.close(lifeline)
+    assert process.returncode == -signal.SIGKILL and _is_gone(pid)
 
 
 def test_a_program_that_is_not_there(tmp_path):
