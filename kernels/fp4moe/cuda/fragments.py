@@ -27,7 +27,7 @@ MAX_EXPERTS = 64
 MAX_SLOTS = 8192  # of one launch; more tokens take several
 NARROW_TILE, MAX_NARROW_SLOTS = 16, 2048  # tiles of up to so many tokens, and what a launch of them takes
 # Most tokens of a tile, for calls of up to so many tokens. An expert never gets more slots than there are tokens.
-DECODE_TILES = ((8, 8), (32, 16), (None, 32))
+DECODE_TILES = ((8, 8), (16, 16), (None, 32))
 GROUPED_TILES = ((192, 64), (None, 128))
 
 

@@ -12,7 +12,6 @@ namespace {
 constexpr int kGroups = 4;                       // warpgroups that multiply
 constexpr int kWorkers = kGroups * 128;
 constexpr int kThreads = kWorkers + 128;         // the last four warps: two copy, one reports; registers go by warpgroup
-constexpr int kWorkerRegisters = 112, kCopierRegisters = 32;
 constexpr int kMaxExperts = 64;
 constexpr int kMostDirectTokens = 16;            // of a call whose narrow tiles copy rows of x as they are
 constexpr int kRowsTogether = 16;                // row blocks that go over all tiles of an expert before the next ones
@@ -54,18 +53,22 @@ struct Segment {
 struct Level { int first_ticket, first_unit, num_units, stages; };
 constexpr int kLevels = 6;
 
-template <class Format, int kMaxTokens_, int kRowGroups_, int kKGroups_>
+// A stage is kRowGroups x 64 rows and kKGroups x kDepth x 128 k: warpgroup (r, c) takes 64 rows and kDepth chunks of k of it.
+template <class Format, int kMaxTokens_, int kRowGroups_, int kKGroups_ = 1, int kDepth_ = 1>
 struct Config {
   using Weights = Format;
-  static constexpr int kMaxTokens = kMaxTokens_, kRowGroups = kRowGroups_, kKGroups = kKGroups_;
-  static_assert(kRowGroups * kKGroups == kGroups);
+  static constexpr int kMaxTokens = kMaxTokens_, kRowGroups = kRowGroups_, kKGroups = kKGroups_, kDepth = kDepth_;
   static constexpr bool kIsNarrow = kMaxTokens <= 16;           // mma.sync, tokens' values through registers
+  static_assert(kRowGroups * kKGroups == kGroups && (kIsNarrow || kKGroups * kDepth == 1));
+  static constexpr int kStageChunks = kKGroups * kDepth;        // of 128 k
+  // Of a thread, 512 that multiply and 128 others; a product of 64 tokens or more needs what the others can spare.
+  static constexpr int kWorkerRegisters = kMaxTokens > 32 ? 112 : 104, kCopierRegisters = kMaxTokens > 32 ? 32 : 64;
   // Widths of products: doubled up to kTokenStep, then in steps of it. Below the least one expanding takes as long as multiplying.
   static constexpr int kTokenStep = kMaxTokens == 128 ? 32 : 16, kMinTokens = kMaxTokens == 128 ? 32 : 8;
-  static constexpr int kLeastStages = kIsNarrow ? 4 : kMaxTokens == 128 ? 14 : 7;  // of a piece of the second product: its end costs
+  static constexpr int kLeastStages = kIsNarrow ? 2 : kMaxTokens == 128 ? 14 : 7;  // of a piece of the second product: its end costs
   static constexpr int kBlockBytes = 4 * Format::kChunkBytes;   // 64 rows x 128 k
-  static constexpr int kWeightBytes = kGroups * kBlockBytes;
-  static constexpr int kAtoms = 2 * kKGroups;                   // of 64 k in a stage
+  static constexpr int kWeightBytes = kGroups * kDepth * kBlockBytes;
+  static constexpr int kAtoms = 2 * kStageChunks;               // of 64 k in a stage
   static constexpr int kRowBytes = kAtoms * 128 + (kIsNarrow ? 16 : 0);  // of a token in a stage; 16 more: other banks
   static constexpr int kTokenBytes = kMaxTokens * kRowBytes;
   static constexpr int kMaxSlots = kIsNarrow ? 2048 : 8192;
@@ -75,7 +78,7 @@ struct Config {
   static constexpr int kFixedBytes = kExchangeFloats * 4 + kMaxSorted * 2 + kMaxTiles * 14 + kGroups * 4 * kMaxExperts * 4 + 3072;
   static constexpr int kFitting = (kSmemBytes - kFixedBytes) / (kWeightBytes + kTokenBytes);
   static constexpr int kStages = kMaxTokens == 128 && kFitting > 3 ? 3 : kFitting;  // a fourth made 4096 tokens 1 to 2 % slower
-  static constexpr int kQueue = kStages + 2;     // an entry is read before its stages are free again
+  static constexpr int kQueue = kStages + 2;     // the workers have read an entry before its stages are free again
 };
 
 template <class C>
@@ -83,7 +86,7 @@ struct Shared {
   alignas(1024) uint8_t tokens[C::kStages][C::kTokenBytes];
   alignas(128) uint8_t weights[C::kStages][C::kWeightBytes];
   alignas(16) float exchange[C::kExchangeFloats + 4];
-  alignas(8) uint64_t full[C::kStages], empty[C::kStages], queued[C::kQueue], finished[C::kQueue];
+  alignas(8) uint64_t full[C::kStages], empty[C::kStages], queued[C::kQueue], finished[C::kQueue], reported[C::kQueue];
   uint16_t order[C::kMaxSorted];                    // sorted position -> slot
   Tile tiles[C::kMaxTiles];
   short run_of_tile[C::kMaxTiles];
@@ -171,7 +174,7 @@ struct Plan {
   int blocks1, stages1, blocks2, stages2, units1;
 
   __device__ Plan(const Params& p, Shared<C>& shared) : s(shared) {
-    constexpr int rows = 64 * C::kRowGroups, k = 128 * C::kKGroups;
+    constexpr int rows = 64 * C::kRowGroups, k = 128 * C::kStageChunks;
     blocks1 = (2 * p.intermediate + rows - 1) / rows, stages1 = (p.hidden + k - 1) / k;
     blocks2 = (p.hidden + rows - 1) / rows, stages2 = (p.intermediate + k - 1) / k;
     units1 = s.num_tiles * blocks1;

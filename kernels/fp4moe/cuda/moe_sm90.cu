@@ -6,9 +6,9 @@
 // In: weights packed by layout.py, x [M, D] BF16, expert ids and gate weights [M, top_k]. Out: y [M, D] float32.
 // Weight rows are wgmma's M and come from registers, dequantized there; tokens are its N and come from shared memory.
 //
-// A block is four warpgroups that multiply and a fourth of helpers. Per stage two of these bring kRowGroups x 64 rows x kKGroups x
-// 128 k of weights and the tokens' values for that k into a ring; warpgroup (r, c) takes rows 64 r.. and k 128 c... A third tells
-// the other blocks when h is written, so that nobody who multiplies waits for memory.
+// A block is four warpgroups that multiply (moe_products_sm90.cuh) and one of helpers. Two of these bring the weights and the tokens'
+// values of stage after stage into a ring. A third tells the other blocks when h is written, so that nobody who multiplies waits for
+// memory.
 //
 // Work is drawn in units (moe_plan_sm90.cuh), first of all experts' phase 1, then of their phase 2. There is no barrier between the
 // two: an expert's phase 2 may begin when its own h is whole, and by then all blocks are busy with the experts after it.
@@ -19,32 +19,12 @@
 #include <cuda_bf16.h>
 #include <cstdint>
 
-#include "fp4_fragments.cuh"
 #include "moe_plan_sm90.cuh"
+#include "moe_products_sm90.cuh"
 #include "sm90_async.cuh"
-#include "wgmma_sm90.cuh"
 
 namespace fp4moe {
 namespace {
-
-// Wide tiles: the 1024 bytes of (sorted position / 8, 64 k) in xs or hs.
-template <class C>
-__device__ __forceinline__ size_t atom_byte(const Params& p, int position, int atom) {
-  size_t group = static_cast<size_t>(atom / C::kAtoms) * p.capacity + position / 8;
-  return (group * C::kAtoms + atom % C::kAtoms) * 1024;
-}
-
-// Narrow tiles: k of a sorted position in xs or hs.
-template <class C>
-__device__ __forceinline__ size_t row_byte(const Params& p, int position, int k) {
-  constexpr int kStage = C::kKGroups * 128;
-  return (static_cast<size_t>(k / kStage) * p.capacity * 8 + position) * C::kRowBytes + k % kStage * 2;
-}
-
-// In it: the two values at positions 16 step + 8 pair + 2 t of a row.
-__device__ __forceinline__ int pair_byte(int row, int step, int pair, int t) {
-  return row * 128 + ((step * 2 + pair) ^ row) * 16 + t * 4;
-}
 
 __device__ void clear_outputs(const Params& p) {
   for (int i = blockIdx.x * kWorkers + threadIdx.x; i < p.num_tokens * p.hidden / 4; i += gridDim.x * kWorkers)
@@ -72,23 +52,6 @@ __device__ void gather_tokens(const Params& p, const Shared<C>& s) {
   }
 }
 
-// The width of the product that serves a tile.
-template <class C>
-__device__ __forceinline__ int round_tokens(int count) {
-  return count <= C::kMinTokens ? C::kMinTokens : (count + C::kTokenStep - 1) / C::kTokenStep * C::kTokenStep;
-}
-
-// Where in the ring: the slot of a stage and the parity of its barriers' phase.
-template <int kCount>
-struct RingPlace {
-  int slot = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void step() {
-    if (++slot == kCount) slot = 0, parity ^= 1;
-  }
-  __device__ __forceinline__ int before() const { return slot == 0 ? kCount - 1 : slot - 1; }
-};
-
 // One thread: draws tickets and asks for the weights of every stage as soon as its slot is free.
 template <class C>
 __device__ void copy_weights(const Params& p, Shared<C>& s) {
@@ -99,10 +62,11 @@ __device__ void copy_weights(const Params& p, Shared<C>& s) {
   RingPlace<C::kStages> place;
   RingPlace<C::kQueue> entry;
   auto hand_over = [&] {
+    wait(&s.reported[entry.slot], entry.parity ^ 1);
     s.queue[entry.slot] = segment;
     arrive(&s.queued[entry.slot]), entry.step();
   };
-  constexpr int kStageBytes = C::kKGroups * C::kBlockBytes;
+  constexpr int kStageBytes = C::kStageChunks * C::kBlockBytes;
   int ticket = blockIdx.x;
   while (plan.find(ticket, segment)) {
     ticket = gridDim.x + atomicAdd(&p.state->tickets, 1u);  // the next one, long before it is needed
@@ -116,7 +80,7 @@ __device__ void copy_weights(const Params& p, Shared<C>& s) {
     for (int stage = segment.begin; stage < segment.end; ++stage) {
       wait(&s.empty[place.slot], place.parity ^ 1);
       if (stage == segment.begin) hand_over();
-      uint32_t bytes = min(C::kKGroups, chunks - stage * C::kKGroups) * C::kBlockBytes;
+      uint32_t bytes = min(C::kStageChunks, chunks - stage * C::kStageChunks) * C::kBlockBytes;
       arrive_expect(&s.full[place.slot], rows * bytes);
       for (int row = 0; row < rows; ++row)
         bulk_load(s.weights[place.slot] + row * kStageBytes, from + row * row_bytes + stage * kStageBytes, bytes, &s.full[place.slot], policy);
@@ -180,7 +144,7 @@ __device__ void copy_tokens(const Params& p, Shared<C>& s) {
 // that no token has stay as they are: columns do not mix.
 template <class C>
 __device__ void copy_token_rows(const Params& p, Shared<C>& s) {
-  constexpr int kStageBytes = C::kKGroups * 256;
+  constexpr int kStageBytes = C::kStageChunks * 256;
   uint64_t keep = evict_last();
   RingPlace<C::kStages> place;
   RingPlace<C::kQueue> entry;
@@ -212,182 +176,6 @@ __device__ void copy_token_rows(const Params& p, Shared<C>& s) {
   }
 }
 
-__device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
-
-// h of 8 columns (lane g's) and the tile's tokens. The row tile is the chunk of 8 permuted positions.
-template <class C, int kTokens>
-__device__ void store_activations(const Params& p, const Tile& tile, int row_tile, const float (&d)[kTokens / 2]) {
-  int lane = threadIdx.x & 31, g = lane / 4, t = lane & 3;
-  float gate = p.scale1[2 * tile.expert], up = p.scale1[2 * tile.expert + 1];
-#pragma unroll
-  for (int j = 0; j < kTokens / 8; ++j) {
-    float low = silu(d[4 * j] * gate) * (d[4 * j + 2] * up), high = silu(d[4 * j + 1] * gate) * (d[4 * j + 3] * up);
-    bool is_odd = g & 1;                         // an even lane writes two columns of token 2 t, an odd one of token 2 t + 1
-    float other = __shfl_xor_sync(~0u, is_odd ? low : high, 4);
-    int token = 8 * j + 2 * t + is_odd;
-    __nv_bfloat162 pair = is_odd ? __floats2bfloat162_rn(other, high) : __floats2bfloat162_rn(low, other);
-    if (token >= tile.count) continue;
-    uint8_t* to = p.hs;
-    if constexpr (C::kIsNarrow)                  // k = 32 t + 16 half + 4 step + 2 pair in its 128
-      to += row_byte<C>(p, tile.first + token, row_tile / 16 * 128 + g / 2 * 32 + row_tile % 16 * 2);
-    else
-      to += atom_byte<C>(p, tile.first + token, row_tile / 8) + pair_byte(token & 7, row_tile / 2 % 4, row_tile % 2, g / 2);
-    *reinterpret_cast<__nv_bfloat162*>(to) = pair;
-  }
-}
-
-// Rows g and g + 8 of a chunk of the second product are neighbours in y.
-template <class C, int kTokens>
-__device__ void add_outputs(const Params& p, const Shared<C>& s, const Tile& tile, int row_tile, const float (&d)[kTokens / 2]) {
-  int lane = threadIdx.x & 31, t = lane & 3, row = row_tile * 16 + lane / 4 * 2;
-  float scale = p.scale2[tile.expert];
-#pragma unroll
-  for (int j = 0; j < kTokens / 8; ++j) {
-#pragma unroll
-    for (int odd = 0; odd < 2; ++odd) {
-      int token = 8 * j + 2 * t + odd;
-      if (token >= tile.count) continue;
-      int slot = s.order[tile.first + token];
-      float weight = p.gate_weights[slot] * scale;
-      add_pair(p.y + static_cast<size_t>(slot / p.top_k) * p.hidden + row, d[4 * j + odd] * weight, d[4 * j + 2 + odd] * weight);
-    }
-  }
-}
-
-template <int kCount>
-__device__ __forceinline__ void fence_registers(float (&d)[kCount]) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
-}
-
-// 16 rows x 128 k of a warp times up to 16 tokens, through mma.sync: less to issue than wgmma where tokens are few. Lanes of t = 2, 3
-// take their halves of 16 k in the other order, so that the rows of tokens, read as they are, come from all banks: `order` has the
-// two halves.
-template <class C, int kTokens>
-__device__ __forceinline__ void multiply_narrow(const uint8_t* codes, const uint8_t* scales, const uint8_t* tokens, const int (&order)[2],
-                                                float (&d)[kTokens / 2]) {
-  using Format = typename C::Weights;
-  auto scale = Format::flip(*reinterpret_cast<const typename Format::Scales*>(scales), order[0]);
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    uint32_t low = Format::expand(scale, half, 0), high = Format::expand(scale, half, 1);
-    uint4 v = *reinterpret_cast<const uint4*>(codes + order[half] * 512);
-    const uint8_t* half_tokens = tokens + order[half] * 32;
-    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-    for (int step = 0; step < 4; step += 2) {
-      uint32_t a[2][4];
-      dequantize(words[step], low, high, a[0]), dequantize(words[step + 1], low, high, a[1]);
-#pragma unroll
-      for (int group = 0; group < kTokens / 8; ++group) {
-        uint4 b = *reinterpret_cast<const uint4*>(half_tokens + group * (8 * C::kRowBytes) + step * 8);
-        mma(d + group * 4, a[0], b.x, b.y), mma(d + group * 4, a[1], b.z, b.w);
-      }
-    }
-  }
-}
-
-// One segment by all workers. `place`: in the ring; `turn`: the segment's number.
-template <class C, int kTokens>
-__device__ __forceinline__ void multiply(const Params& p, Shared<C>& s, const Segment& segment, RingPlace<C::kStages>& place, int turn) {
-  using Format = typename C::Weights;
-  constexpr int kBatch = C::kMaxTokens > 64 ? 1 : 2;  // words expanded while the ones before are multiplied
-  int group = __shfl_sync(~0u, threadIdx.x / 128, 0), warp = threadIdx.x / 32 & 3, lane = threadIdx.x & 31;
-  int row_group = group / C::kKGroups, k_group = group % C::kKGroups;
-  const Tile tile = s.tiles[segment.tile];
-  bool is_first = segment.is_first;
-  int row_blocks = (is_first ? 2 * p.intermediate : p.hidden) / 64, row_block = segment.row_block * C::kRowGroups + row_group;
-  int chunks = (is_first ? p.hidden : p.intermediate) / 128, num_stages = segment.end - segment.begin;
-  // The stages in which this warpgroup has rows and k; only the last can be short of k.
-  int working = row_block >= row_blocks ? 0 : min(num_stages, (chunks - k_group + C::kKGroups - 1) / C::kKGroups - segment.begin);
-  const uint8_t* lane_codes = s.weights[0] + group * C::kBlockBytes + warp * Format::kChunkBytes + lane * 16;
-  const uint8_t* lane_scales = s.weights[0] + group * C::kBlockBytes + warp * Format::kChunkBytes + 1024 +
-                               lane * sizeof(typename Format::Scales);
-  uint32_t tokens = wgmma_start(smem_address(s.tokens[0]) + k_group * 2048);
-  constexpr uint32_t kLayout = wgmma_layout(C::kAtoms * 1024);
-  bool is_leader = lane == 0;
-  float d[kTokens / 2];
-#pragma unroll
-  for (int i = 0; i < kTokens / 2; ++i) d[i] = 0.0f;
-  if constexpr (C::kIsNarrow) {
-    const uint8_t* lane_tokens = s.tokens[0] + lane / 4 * C::kRowBytes + k_group * 256 + (lane & 3) * 64;
-    const int order[2] = {lane >> 1 & 1, ~lane >> 1 & 1};
-
-    for (int at = 0; at < working; ++at, place.step()) {
-      wait(&s.full[place.slot], place.parity);
-      multiply_narrow<C, kTokens>(lane_codes + place.slot * C::kWeightBytes, lane_scales + place.slot * C::kWeightBytes,
-                                  lane_tokens + place.slot * C::kTokenBytes, order, d);
-      __syncwarp();
-      if (is_leader) arrive(&s.empty[place.slot]);
-    }
-  } else {
-    uint32_t a[2][kBatch][4];
-    for (int at = 0; at < working; ++at) {
-      wait(&s.full[place.slot], place.parity);
-      auto scales = *reinterpret_cast<const typename Format::Scales*>(lane_scales + place.slot * C::kWeightBytes);
-      uint32_t stage_tokens = tokens + place.slot * (C::kTokenBytes >> 4);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        uint32_t low = Format::expand(scales, half, 0), high = Format::expand(scales, half, 1);
-        uint4 codes = *reinterpret_cast<const uint4*>(lane_codes + place.slot * C::kWeightBytes + half * 512);
-        const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
-#pragma unroll
-        for (int batch = 0; batch < 4 / kBatch; ++batch) {
-          int buffer = (half * (4 / kBatch) + batch) & 1;
-#pragma unroll
-          for (int i = 0; i < kBatch; ++i) dequantize(words[batch * kBatch + i], low, high, a[buffer][i]);
-          wgmma_fence();
-#pragma unroll
-          for (int i = 0; i < kBatch; ++i)
-            Wgmma<kTokens>::run(d, a[buffer][i], stage_tokens + ((half * 1024 + (batch * kBatch + i) * 32) >> 4), kLayout);
-          wgmma_commit();
-          wgmma_wait<1>();
-          if (half == 0 && batch == 0 && at > 0 && is_leader) arrive(&s.empty[place.before()]);  // its products are done
-        }
-      }
-      place.step();
-    }
-    wgmma_wait<0>();
-    fence_registers(d);
-    if (working > 0 && is_leader) arrive(&s.empty[place.before()]);
-  }
-  for (int at = max(working, 0); at < num_stages; ++at, place.step()) {
-    wait(&s.full[place.slot], place.parity);
-    if (lane == 0) arrive(&s.empty[place.slot]);
-  }
-
-  if constexpr (C::kKGroups > 1) {               // sum over the k groups
-    constexpr int kOthers = C::kKGroups - 1;
-    float4* box = reinterpret_cast<float4*>(s.exchange) + (turn & 1) * (C::kExchangeFloats / 8);
-    int thread = threadIdx.x & 127, place_of = (k_group - turn - 1) & kOthers;  // another group adds up each time
-    if (place_of < kOthers)
-#pragma unroll
-      for (int j = 0; j < kTokens / 8; ++j)
-        box[((row_group * kOthers + place_of) * (C::kMaxTokens / 8) + j) * 128 + thread] =
-            make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]);
-    named_barrier(1, kWorkers);
-    if (place_of < kOthers) return;
-#pragma unroll
-    for (int other = 0; other < kOthers; ++other)
-#pragma unroll
-      for (int j = 0; j < kTokens / 8; ++j) {
-        float4 v = box[((row_group * kOthers + other) * (C::kMaxTokens / 8) + j) * 128 + thread];
-        d[4 * j] += v.x, d[4 * j + 1] += v.y, d[4 * j + 2] += v.z, d[4 * j + 3] += v.w;
-      }
-  }
-  if (row_block >= row_blocks) return;
-  if (is_first) store_activations<C, kTokens>(p, tile, row_block * 4 + warp, d);
-  else add_outputs<C, kTokens>(p, s, tile, row_block * 4 + warp, d);
-}
-
-template <class C, int kTokens = C::kMinTokens>
-__device__ __forceinline__ void multiply_tokens(const Params& p, Shared<C>& s, const Segment& segment, RingPlace<C::kStages>& place,
-                                                int turn, int tokens) {
-  if constexpr (kTokens < C::kMaxTokens)
-    if (tokens > kTokens) return multiply_tokens<C, kTokens / C::kTokenStep * C::kTokenStep + C::kTokenStep>(p, s, segment, place, turn, tokens);
-  multiply<C, kTokens>(p, s, segment, place, turn);
-}
-
 template <class C>
 __device__ __forceinline__ void work(const Params& p, Shared<C>& s) {
   RingPlace<C::kStages> place;
@@ -397,7 +185,7 @@ __device__ __forceinline__ void work(const Params& p, Shared<C>& s) {
     wait(&s.queued[entry.slot], entry.parity);
     const Segment& segment = s.queue[entry.slot];
     if (segment.tile < 0) break;
-    multiply_tokens<C>(p, s, segment, place, turn, round_tokens<C>(s.tiles[segment.tile].count));
+    multiply<C>(p, s, segment, place, turn, round_tokens<C>(s.tiles[segment.tile].count));
     __syncwarp();
     if (is_leader) arrive(&s.finished[entry.slot]);
   }
@@ -413,6 +201,7 @@ __device__ void report_units(const Params& p, Shared<C>& s) {
     if (segment.tile < 0) break;
     wait(&s.finished[entry.slot], entry.parity);
     if (segment.is_first) add_release(&p.state->done[s.run_of_tile[segment.tile]], 1);
+    arrive(&s.reported[entry.slot]);
   }
   if (add_release(&p.state->left, 1) + 1 == gridDim.x) *p.state = {};  // every block has drawn its last ticket
 }
@@ -424,7 +213,8 @@ __global__ void __launch_bounds__(kThreads, 1) moe_layer(const Params p) {
   bool is_worker = threadIdx.x < kWorkers;
   if (threadIdx.x == kWorkers) {
     for (int slot = 0; slot < C::kStages; ++slot) init_barrier(&s.full[slot], 2), init_barrier(&s.empty[slot], kGroups * 4);
-    for (int entry = 0; entry < C::kQueue; ++entry) init_barrier(&s.queued[entry], 1), init_barrier(&s.finished[entry], kGroups * 4);
+    for (int entry = 0; entry < C::kQueue; ++entry)
+      init_barrier(&s.queued[entry], 1), init_barrier(&s.finished[entry], kGroups * 4), init_barrier(&s.reported[entry], 1);
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   }
   wait_for_last_kernel();
@@ -442,10 +232,10 @@ __global__ void __launch_bounds__(kThreads, 1) moe_layer(const Params p) {
   }
   __syncthreads();
   if (is_worker) {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kWorkerRegisters));
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(C::kWorkerRegisters));
     work<C>(p, s);
   } else {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopierRegisters));
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(C::kCopierRegisters));
     if (threadIdx.x == kWorkers) copy_weights<C>(p, s);
     if (threadIdx.x == kWorkers + 64) report_units<C>(p, s);
     if constexpr (C::kIsNarrow) {
@@ -473,11 +263,11 @@ int launch(const Params& p, int num_blocks, cudaStream_t stream) {
 template <class Format>
 int launch_format(const Params& p, int variant, int num_blocks, cudaStream_t stream) {
   switch (variant) {
-    case 8: return launch<Config<Format, 8, 1, 4>>(p, num_blocks, stream);
-    case 16: return launch<Config<Format, 16, 1, 4>>(p, num_blocks, stream);
-    case 32: return launch<Config<Format, 32, 2, 2>>(p, num_blocks, stream);
-    case 64: return launch<Config<Format, 64, 4, 1>>(p, num_blocks, stream);
-    case 128: return launch<Config<Format, 128, 4, 1>>(p, num_blocks, stream);
+    case 8: return launch<Config<Format, 8, 2, 2, 2>>(p, num_blocks, stream);
+    case 16: return launch<Config<Format, 16, 2, 2, 2>>(p, num_blocks, stream);
+    case 32: return launch<Config<Format, 32, 4>>(p, num_blocks, stream);
+    case 64: return launch<Config<Format, 64, 4>>(p, num_blocks, stream);
+    case 128: return launch<Config<Format, 128, 4>>(p, num_blocks, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -20,8 +20,8 @@ _FP4 = ("nvfp4", "mxfp4")
 _TRITON = ("triton", "cc")
 _FRAGMENTS = "fp4moe.cuda.fragments"
 _FRAGMENT_FILES = (
-    "cuda/fragments.py", "cuda/fragments_layout.py", "cuda/moe_sm90.cu", "cuda/moe_plan_sm90.cuh", "cuda/fp4_fragments.cuh",
-    "cuda/wgmma_sm90.cuh", "cuda/sm90_async.cuh",
+    "cuda/fragments.py", "cuda/fragments_layout.py", "cuda/moe_sm90.cu", "cuda/moe_plan_sm90.cuh",
+    "cuda/moe_products_sm90.cuh", "cuda/fp4_fragments.cuh", "cuda/wgmma_sm90.cuh", "cuda/sm90_async.cuh",
 )  # fmt: skip
 _E4M3_FILES = (
     "cuda/e4m3.py", "cuda/e4m3_layout.py", "cuda/moe_e4m3_sm90.cu", "cuda/e4m3_prepare.cuh", "cuda/e4m3_fragments.cuh",
