@@ -106,7 +106,7 @@ def _published() -> Iterable[Curve]:
 
 
 def merged_widths(curves: Sequence[Curve]) -> list[Curve]:
-    """`cuda-fragments-decode` and `-grouped` serve one layout, the faster at each number of tokens: one curve."""
+    """The kernels `cuda-fragments-*` serve one layout, the fastest at each number of tokens: one curve."""
     kept = [curve for curve in curves if not curve.kernel.startswith("cuda-fragments-")]
     parts: dict[tuple, list[Curve]] = {}
     for curve in curves:

@@ -26,7 +26,8 @@ from fp4moe.quantize.random_codes import random_quantized
 from fp4moe.reference.route import Routing
 
 LIMIT = 2.0**-9
-TILES = (8, 16, 32, 64, 128)
+# Most tokens of a tile, and whether warpgroups of a narrow one lie along k too.
+TILES = ((8, True), (8, False), (16, True), (16, False), (32, True), (64, True), (128, True))
 # (experts, hidden, intermediate, top-k): fewer rows than blocks, odd numbers of chunks, more experts than slots.
 SMALL_SHAPES = ((8, 256, 128, 2), (4, 384, 256, 2), (64, 128, 2304, 4), (2, 512, 640, 1))
 MIXTRAL = (8, 4096, 14336, 2)
@@ -54,10 +55,10 @@ def random_tokens(num_tokens: int, hidden: int) -> Tensor:
     return torch.randn(num_tokens, hidden, generator=torch.Generator().manual_seed(num_tokens)).cuda().bfloat16()
 
 
-def run(x_TD: Tensor, packed: fragments.FragmentExperts, routing: Routing, tile: int) -> Tensor:
+def run(x_TD: Tensor, packed: fragments.FragmentExperts, routing: Routing, tile: int, splits_k: bool) -> Tensor:
     """One launch into an output full of NaN."""
     out = torch.full_like(x_TD, float("nan"), dtype=torch.float32)
-    fragments.launch(x_TD, routing.ids_TK.int(), routing.weights_TK, packed, out=out, tile=tile)
+    fragments.launch(x_TD, routing.ids_TK.int(), routing.weights_TK, packed, out=out, tile=tile, splits_k=splits_k)
     return out
 
 
@@ -69,11 +70,11 @@ def check_fragments(name: str, shape: tuple[int, int, int, int], counts: tuple[i
         for hot in (False, True):
             x_TD, routing = random_tokens(num_tokens, shape[1]), random_routing(num_tokens, shape[0], shape[3], hot=hot)
             right = reference.down(reference.gate_up(x_TD.float(), gate_up, routing, "bf16"), down, routing, "bf16")
-            for tile in TILES:
-                error = float((run(x_TD, packed, routing, tile).float() - right).norm() / right.norm())
+            for tile, splits_k in TILES:
+                error = float((run(x_TD, packed, routing, tile, splits_k).float() - right).norm() / right.norm())
                 yield {
                     "kernel": "fragments", "weights": name, "shape": shape, "tokens": num_tokens, "tile": tile,
-                    "routing": "one set of experts" if hot else "uniform",
+                    "splits_k": splits_k, "routing": "one set of experts" if hot else "uniform",
                     "relative_error": error, "limit": LIMIT, "passed": error <= LIMIT,
                 }  # fmt: skip
 
@@ -99,7 +100,7 @@ def check_nan_and_graph(name: str, kernels: tuple[str, ...]) -> Iterator[dict]:
     shape = SMALL_SHAPES[0]
     layer, routing = random_layer(name, shape), random_routing(40, shape[0], shape[3], hot=False)
     x_TD, others = random_tokens(40, shape[1]), torch.arange(40, device="cuda") != 7
-    calls = {"fragments": (fragments.decode, fragments.grouped), "e4m3": (e4m3.experts,)}
+    calls = {"fragments": (fragments.decode, fragments.decode_rows, fragments.grouped), "e4m3": (e4m3.experts,)}
     for kernel in (call for name in kernels for call in calls[name]):
         is_fp8 = kernel is e4m3.experts
         packed, activations = (e4m3.pack(*layer), "fp8") if is_fp8 else (fragments.pack(*layer), "bf16")

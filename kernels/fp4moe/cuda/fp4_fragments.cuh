@@ -9,38 +9,44 @@
 
 namespace fp4moe {
 
+// `expand`: the BF16 scales of rows g (low half) and g + 8 in one half of the k; `selector` says which bytes they are in, once.
 struct Nvfp4 {
   static constexpr int kChunkBytes = 1024 + 128;
   using Scales = uint32_t;
-  static __device__ __forceinline__ Scales flip(Scales scales, int halves) { return __funnelshift_r(scales, scales, halves * 16); }
-  static __device__ __forceinline__ uint32_t expand(Scales scales, int half, int row) {
-    return __byte_perm(scales, 0, half * 2 + row ? (half * 2 + row) * 0x0101 | 0x4040 : 0x4040) * 16 + 0x76007600u;
+  static __device__ __forceinline__ uint32_t selector(int half) { return half ? 0x4342u : 0x4140u; }
+  static __device__ __forceinline__ uint32_t expand(Scales scales, uint32_t selector) {
+    return __byte_perm(scales, 0, selector) * 16 + 0x76007600u;
   }
 };
 
 struct Mxfp4 {
   static constexpr int kChunkBytes = 1024 + 64;
   using Scales = uint16_t;                       // one scale for both halves
-  static __device__ __forceinline__ Scales flip(Scales scales, int) { return scales; }
-  static __device__ __forceinline__ uint32_t expand(Scales scales, int, int row) {
-    return __byte_perm(scales, 0, row ? 0x4141 : 0x4040) << 7;
-  }
+  static __device__ __forceinline__ uint32_t selector(int) { return 0x4140u; }
+  static __device__ __forceinline__ uint32_t expand(Scales scales, uint32_t selector) { return __byte_perm(scales, 0, selector) << 7; }
 };
 
-__device__ __forceinline__ uint32_t mul_bf16x2(uint32_t a, uint32_t b) {
+// A pair of BF16 times one half of `scales`, which the instruction takes by itself.
+template <bool kIsHigh>
+__device__ __forceinline__ uint32_t mul_bf16x2(uint32_t pair, uint32_t scales) {
   uint32_t out;
-  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+  if constexpr (kIsHigh)
+    asm("{ .reg .b16 l, h; .reg .b32 both; mov.b32 {l, h}, %2; mov.b32 both, {h, h}; mul.rn.bf16x2 %0, %1, both; }"
+        : "=r"(out) : "r"(pair), "r"(scales));
+  else
+    asm("{ .reg .b16 l, h; .reg .b32 both; mov.b32 {l, h}, %2; mov.b32 both, {l, l}; mul.rn.bf16x2 %0, %1, both; }"
+        : "=r"(out) : "r"(pair), "r"(scales));
   return out;
 }
 
 // One word of 8 codes -> a fragment: rows g, g + 8, g, g + 8 and k pairs 0, 0, 1, 1. Where the bits lie: see layout.py.
-__device__ __forceinline__ void dequantize(uint32_t word, uint32_t scale_low, uint32_t scale_high, uint32_t (&a)[4]) {
+__device__ __forceinline__ void dequantize(uint32_t word, uint32_t scales, uint32_t (&a)[4]) {
   constexpr uint32_t mask = 0x81C081C0u;
   uint32_t q3 = ((word << 4) & 0x81808180u) | ((word >> 4) & 0x00400040u);
-  a[0] = mul_bf16x2(word & mask, scale_low);
-  a[1] = mul_bf16x2((word << 6) & mask, scale_high);
-  a[2] = mul_bf16x2(__funnelshift_r(word, word, 6) & mask, scale_low);
-  a[3] = mul_bf16x2(q3, scale_high);
+  a[0] = mul_bf16x2<false>(word & mask, scales);
+  a[1] = mul_bf16x2<true>((word << 6) & mask, scales);
+  a[2] = mul_bf16x2<false>(__funnelshift_r(word, word, 6) & mask, scales);
+  a[3] = mul_bf16x2<true>(q3, scales);
 }
 
 // D[16, 8] += A[16, 16] B[16, 8] of one warp, float32.

@@ -2,7 +2,7 @@
 
 In: experts laid out once by `pack`, x [T, D] float32 or BF16, a `Routing`. Out: y [T, D] float32, as it was summed up; x and h
 are rounded to BF16, products accumulate in float32. No host synchronization: a call can be captured in a CUDA graph.
-`decode` and `grouped` are one kernel with narrow and wide tiles of tokens. One stream at a time on a device.
+`decode`, `decode_rows` and `grouped` are one kernel with narrow and wide tiles of tokens. One stream at a time on a device.
 Shapes: T tokens, K experts a token, E experts, D hidden, F intermediate.
 """
 
@@ -28,6 +28,7 @@ MAX_SLOTS = 8192  # of one launch; more tokens take several
 NARROW_TILE, MAX_NARROW_SLOTS = 16, 2048  # tiles of up to so many tokens, and what a launch of them takes
 # Most tokens of a tile, for calls of up to so many tokens. An expert never gets more slots than there are tokens.
 DECODE_TILES = ((8, 8), (16, 16), (None, 32))
+DECODE_ROWS_TILES = ((8, 8), (32, 16), (None, 32))
 GROUPED_TILES = ((192, 64), (None, 128))
 
 
@@ -63,8 +64,13 @@ def pack(gate_up: QuantizedTensor, down: QuantizedTensor) -> FragmentExperts:
 
 
 def decode(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: str) -> Tensor:
-    """The layer for few tokens: narrow tiles of tokens, warpgroups side by side along K."""
+    """The layer for few tokens: narrow tiles of tokens, two warpgroups along the rows and two along K."""
     return _run(x_TD, packed, routing, activations, DECODE_TILES)
+
+
+def decode_rows(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: str) -> Tensor:
+    """The same with four warpgroups along the rows: less to issue, coarser units of work."""
+    return _run(x_TD, packed, routing, activations, DECODE_ROWS_TILES, splits_k=False)
 
 
 def grouped(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: str) -> Tensor:
@@ -72,7 +78,7 @@ def grouped(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations
     return _run(x_TD, packed, routing, activations, GROUPED_TILES)
 
 
-def _run(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: str, tiles) -> Tensor:
+def _run(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: str, tiles, *, splits_k: bool = True) -> Tensor:
     if activations != "bf16":
         raise SelectionError(f"fragments: takes activations in bf16 (got {activations!r})")
     if x_TD.device.type != "cuda" or packed.num_experts > MAX_EXPERTS:
@@ -86,7 +92,7 @@ def _run(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: s
     out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
     for at in range(0, x.shape[0], most):
         part = slice(at, at + most)
-        launch(x[part], ids[part], gates[part], packed, out=out[part], tile=_tile(min(most, x.shape[0] - at), tiles))
+        launch(x[part], ids[part], gates[part], packed, out=out[part], tile=_tile(min(most, x.shape[0] - at), tiles), splits_k=splits_k)
     return out
 
 
@@ -94,8 +100,13 @@ def _tile(num_tokens: int, tiles) -> int:
     return next(tile for most, tile in tiles if most is None or num_tokens <= most)
 
 
-def launch(x: Tensor, ids: Tensor, gates: Tensor, packed: FragmentExperts, *, out: Tensor, tile: int) -> None:
-    """One launch on contiguous BF16 x, float32 out, int32 ids, float32 gates; `tile`: most tokens of a tile, 8 to 128."""
+def launch(
+    x: Tensor, ids: Tensor, gates: Tensor, packed: FragmentExperts, *, out: Tensor, tile: int, splits_k: bool = True
+) -> None:
+    """One launch on contiguous BF16 x, float32 out, int32 ids, float32 gates.
+
+    `tile`: most tokens of a tile, 8 to 128. `splits_k`: warpgroups lie along K too, where a tile has at most 16 tokens.
+    """
     (num_tokens, hidden), top_k, device = x.shape, ids.shape[1], x.device
     if tile <= NARROW_TILE and num_tokens * top_k > MAX_NARROW_SLOTS:
         raise SelectionError(
@@ -109,7 +120,7 @@ def launch(x: Tensor, ids: Tensor, gates: Tensor, packed: FragmentExperts, *, ou
     pointers = (t.data_ptr() for t in (*weights, x, ids, gates, *scratch, out, barrier))
     sizes = (num_tokens, top_k, packed.num_experts, hidden, packed.intermediate, groups)
     stream = torch.cuda.current_stream(device).cuda_stream
-    error = _library().fp4moe_moe_sm90(*pointers, *sizes, int(packed.format == "mxfp4"), tile, num_blocks, stream)
+    error = _library().fp4moe_moe_sm90(*pointers, *sizes, int(packed.format == "mxfp4"), tile, int(splits_k), num_blocks, stream)
     if error != 0:
         raise RuntimeError(f"fragments: launch failed with CUDA error {error}")
 
@@ -129,5 +140,5 @@ def _device_state(device: torch.device) -> tuple[Tensor, int]:
 @cache
 def _library() -> ctypes.CDLL:
     library = load(SOURCE, TARGET)
-    library.fp4moe_moe_sm90.argtypes = [ctypes.c_void_p] * 11 + [ctypes.c_int] * 9 + [ctypes.c_void_p]
+    library.fp4moe_moe_sm90.argtypes = [ctypes.c_void_p] * 11 + [ctypes.c_int] * 10 + [ctypes.c_void_p]
     return library

@@ -137,13 +137,12 @@ __device__ __forceinline__ uint16_t load_shared<uint16_t>(uint32_t address) {
 // Where in shared memory a lane reads a chunk of 128 k: its codes and its tokens' values of the two halves, and its scales. Lanes of
 // t = 2, 3 take their halves of 16 k in the other order, so that the rows of tokens, read as they are, come from all banks.
 struct LanePlace {
-  uint32_t codes[2], tokens[2], scales;
-  int order;
+  uint32_t codes[2], tokens[2], scales, selectors[2];
 
   template <class C>
   __device__ __forceinline__ LanePlace at(int slot) const {
     int weights = slot * C::kWeightBytes, values = slot * C::kTokenBytes;
-    return {{codes[0] + weights, codes[1] + weights}, {tokens[0] + values, tokens[1] + values}, scales + weights, order};
+    return {{codes[0] + weights, codes[1] + weights}, {tokens[0] + values, tokens[1] + values}, scales + weights, {selectors[0], selectors[1]}};
   }
 };
 
@@ -152,16 +151,16 @@ struct LanePlace {
 template <class C, int kTokens, int kSums>
 __device__ __forceinline__ void multiply_chunk(const LanePlace& from, int depth, float (&d)[kSums][kTokens / 2]) {
   using Format = typename C::Weights;
-  auto scale = Format::flip(load_shared<typename Format::Scales>(from.scales + depth * C::kBlockBytes), from.order);
+  auto codes_of_scales = load_shared<typename Format::Scales>(from.scales + depth * C::kBlockBytes);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    uint32_t low = Format::expand(scale, half, 0), high = Format::expand(scale, half, 1);
+    uint32_t scales = Format::expand(codes_of_scales, from.selectors[half]);
     uint4 v = load_shared<uint4>(from.codes[half] + depth * C::kBlockBytes);
     const uint32_t words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int step = 0; step < 4; step += 2) {
       uint32_t a[2][4];
-      dequantize(words[step], low, high, a[0]), dequantize(words[step + 1], low, high, a[1]);
+      dequantize(words[step], scales, a[0]), dequantize(words[step + 1], scales, a[1]);
 #pragma unroll
       for (int group = 0; group < kTokens / 8; ++group) {
         uint4 b = load_shared<uint4>(from.tokens[half] + group * (8 * C::kRowBytes) + step * 8 + depth * 256);
@@ -188,7 +187,8 @@ __device__ __forceinline__ void multiply_narrow(const Params& p, Shared<C>& s, c
   uint32_t row = smem_address(s.tokens[0]) + lane / 4 * C::kRowBytes + k_group * C::kDepth * 256 + (lane & 3) * 64;
   uint32_t chunk = smem_address(s.weights[0]) + (row_group * C::kStageChunks + k_group * C::kDepth) * C::kBlockBytes + warp * Format::kChunkBytes;
   uint32_t codes = chunk + lane * 16, scales = chunk + 1024 + lane * sizeof(typename Format::Scales);
-  LanePlace first{{codes + order * 512, codes + (order ^ 1) * 512}, {row + order * 32, row + (order ^ 1) * 32}, scales, order};
+  LanePlace first{{codes + order * 512, codes + (order ^ 1) * 512}, {row + order * 32, row + (order ^ 1) * 32}, scales,
+                  {Format::selector(order), Format::selector(order ^ 1)}};
   asm volatile("" : "+r"(first.codes[0]), "+r"(first.codes[1]), "+r"(first.tokens[0]), "+r"(first.tokens[1]), "+r"(first.scales));  // once
   float d[kSums][kTokens / 2] = {};
   for (int at = 0; at < num_stages; ++at, left -= C::kStageChunks, place.step()) {
@@ -254,14 +254,14 @@ __device__ __forceinline__ void multiply_wide(const Params& p, Shared<C>& s, con
     uint32_t stage_tokens = tokens + place.slot * (C::kTokenBytes >> 4);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      uint32_t low = Format::expand(scales, half, 0), high = Format::expand(scales, half, 1);
+      uint32_t both = Format::expand(scales, Format::selector(half));
       uint4 codes = *reinterpret_cast<const uint4*>(lane_codes + place.slot * C::kWeightBytes + half * 512);
       const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
 #pragma unroll
       for (int batch = 0; batch < 4 / kBatch; ++batch) {
         int buffer = (half * (4 / kBatch) + batch) & 1;
 #pragma unroll
-        for (int i = 0; i < kBatch; ++i) dequantize(words[batch * kBatch + i], low, high, a[buffer][i]);
+        for (int i = 0; i < kBatch; ++i) dequantize(words[batch * kBatch + i], both, a[buffer][i]);
         wgmma_fence();
 #pragma unroll
         for (int i = 0; i < kBatch; ++i)

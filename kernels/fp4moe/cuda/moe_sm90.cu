@@ -261,10 +261,12 @@ int launch(const Params& p, int num_blocks, cudaStream_t stream) {
 }
 
 template <class Format>
-int launch_format(const Params& p, int variant, int num_blocks, cudaStream_t stream) {
-  switch (variant) {
-    case 8: return launch<Config<Format, 8, 2, 2, 2>>(p, num_blocks, stream);
-    case 16: return launch<Config<Format, 16, 2, 2, 2>>(p, num_blocks, stream);
+int launch_format(const Params& p, int most_tokens, bool splits_k, int num_blocks, cudaStream_t stream) {
+  switch (most_tokens) {
+    case 8:
+      return splits_k ? launch<Config<Format, 8, 2, 2, 2>>(p, num_blocks, stream) : launch<Config<Format, 8, 4, 1, 2>>(p, num_blocks, stream);
+    case 16:
+      return splits_k ? launch<Config<Format, 16, 2, 2, 2>>(p, num_blocks, stream) : launch<Config<Format, 16, 4, 1, 2>>(p, num_blocks, stream);
     case 32: return launch<Config<Format, 32, 4>>(p, num_blocks, stream);
     case 64: return launch<Config<Format, 64, 4>>(p, num_blocks, stream);
     case 128: return launch<Config<Format, 128, 4>>(p, num_blocks, stream);
@@ -275,17 +277,18 @@ int launch_format(const Params& p, int variant, int num_blocks, cudaStream_t str
 }  // namespace
 }  // namespace fp4moe
 
-// variant: most tokens of a tile, 8 to 128. Gives a cudaError_t.
+// most_tokens: of a tile, 8 to 128. splits_k: two warpgroups of a narrow tile share their rows and add up. Gives a cudaError_t.
 extern "C" int fp4moe_moe_sm90(const void* w1, const void* w2, const void* scale1, const void* scale2, const void* x,
                                const void* expert_ids, const void* gate_weights, void* xs, void* hs, void* y, void* state,
                                int num_tokens, int top_k, int num_experts, int hidden, int intermediate,
-                               int capacity, int is_mxfp4, int variant, int num_blocks, void* stream) {
+                               int capacity, int is_mxfp4, int most_tokens, int splits_k, int num_blocks,
+                               void* stream) {
   fp4moe::Params p{static_cast<const uint8_t*>(w1), static_cast<const uint8_t*>(w2), static_cast<const float*>(scale1),
                    static_cast<const float*>(scale2), static_cast<const __nv_bfloat16*>(x), static_cast<const int*>(expert_ids),
                    static_cast<const float*>(gate_weights), static_cast<uint8_t*>(xs), static_cast<uint8_t*>(hs),
                    static_cast<float*>(y), static_cast<fp4moe::GridState*>(state),
                    num_tokens, top_k, num_experts, hidden, intermediate, capacity};
   auto s = static_cast<cudaStream_t>(stream);
-  return is_mxfp4 ? fp4moe::launch_format<fp4moe::Mxfp4>(p, variant, num_blocks, s)
-                  : fp4moe::launch_format<fp4moe::Nvfp4>(p, variant, num_blocks, s);
+  return is_mxfp4 ? fp4moe::launch_format<fp4moe::Mxfp4>(p, most_tokens, splits_k, num_blocks, s)
+                  : fp4moe::launch_format<fp4moe::Nvfp4>(p, most_tokens, splits_k, num_blocks, s);
 }
