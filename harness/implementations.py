@@ -8,7 +8,7 @@ NAMES = (
     "triton-route",
     "reference",
     "cuda-fragments-decode",
-    "cuda-fragments-decode-rows",
+    "cuda-fragments-rows",
     "cuda-fragments-grouped",
     "cuda-e4m3",
     "cuda-fp8",

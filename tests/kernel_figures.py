@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 FOLDER = Path("results/baselines/kernels/h100-mixtral")
-OURS = ("cuda-fragments-decode", "cuda-fragments-decode-rows", "cuda-fragments-grouped")
+OURS = ("cuda-fragments-decode", "cuda-fragments-rows", "cuda-fragments-grouped")
 README_TOKENS = (1, 4, 16, 64, 256, 1024, 4096)
 COLUMNS = (
     ("**NVFP4, ours**", "nvfp4", OURS),

@@ -27,7 +27,7 @@ from fp4moe.reference.route import Routing
 
 LIMIT = 2.0**-9
 # Most tokens of a tile, and whether warpgroups of a narrow one lie along k too.
-TILES = ((8, True), (8, False), (16, True), (16, False), (32, True), (64, True), (128, True))
+TILES = ((8, True), (8, False), (16, True), (16, False), (24, True), (24, False), (64, True), (128, True))
 # (experts, hidden, intermediate, top-k): fewer rows than blocks, odd numbers of chunks, more experts than slots.
 SMALL_SHAPES = ((8, 256, 128, 2), (4, 384, 256, 2), (64, 128, 2304, 4), (2, 512, 640, 1))
 MIXTRAL = (8, 4096, 14336, 2)
@@ -100,7 +100,7 @@ def check_nan_and_graph(name: str, kernels: tuple[str, ...]) -> Iterator[dict]:
     shape = SMALL_SHAPES[0]
     layer, routing = random_layer(name, shape), random_routing(40, shape[0], shape[3], hot=False)
     x_TD, others = random_tokens(40, shape[1]), torch.arange(40, device="cuda") != 7
-    calls = {"fragments": (fragments.decode, fragments.decode_rows, fragments.grouped), "e4m3": (e4m3.experts,)}
+    calls = {"fragments": (fragments.decode, fragments.rows, fragments.grouped), "e4m3": (e4m3.experts,)}
     for kernel in (call for name in kernels for call in calls[name]):
         is_fp8 = kernel is e4m3.experts
         packed, activations = (e4m3.pack(*layer), "fp8") if is_fp8 else (fragments.pack(*layer), "bf16")

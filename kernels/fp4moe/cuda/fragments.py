@@ -2,7 +2,7 @@
 
 In: experts laid out once by `pack`, x [T, D] float32 or BF16, a `Routing`. Out: y [T, D] float32, as it was summed up; x and h
 are rounded to BF16, products accumulate in float32. No host synchronization: a call can be captured in a CUDA graph.
-`decode`, `decode_rows` and `grouped` are one kernel with narrow and wide tiles of tokens. One stream at a time on a device.
+`decode`, `rows` and `grouped` are one kernel with narrow and wide tiles of tokens. One stream at a time on a device.
 Shapes: T tokens, K experts a token, E experts, D hidden, F intermediate.
 """
 
@@ -25,10 +25,9 @@ SOURCE = "moe_sm90.cu"
 TARGET = "90a"
 MAX_EXPERTS = 64
 MAX_SLOTS = 8192  # of one launch; more tokens take several
-NARROW_TILE, MAX_NARROW_SLOTS = 16, 2048  # tiles of up to so many tokens, and what a launch of them takes
+NARROW_TILE, MAX_NARROW_SLOTS = 24, 2048  # tiles of up to so many tokens, and what a launch of them takes
 # Most tokens of a tile, for calls of up to so many tokens. An expert never gets more slots than there are tokens.
-DECODE_TILES = ((8, 8), (16, 16), (None, 32))
-DECODE_ROWS_TILES = ((8, 8), (32, 16), (None, 32))
+DECODE_TILES = ((8, 8), (16, 16), (None, 24))
 GROUPED_TILES = ((192, 64), (None, 128))
 
 
@@ -68,9 +67,9 @@ def decode(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations:
     return _run(x_TD, packed, routing, activations, DECODE_TILES)
 
 
-def decode_rows(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: str) -> Tensor:
+def rows(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: str) -> Tensor:
     """The same with four warpgroups along the rows: less to issue, coarser units of work."""
-    return _run(x_TD, packed, routing, activations, DECODE_ROWS_TILES, splits_k=False)
+    return _run(x_TD, packed, routing, activations, DECODE_TILES, splits_k=False)
 
 
 def grouped(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: str) -> Tensor:
@@ -92,7 +91,8 @@ def _run(x_TD: Tensor, packed: FragmentExperts, routing: Routing, activations: s
     out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
     for at in range(0, x.shape[0], most):
         part = slice(at, at + most)
-        launch(x[part], ids[part], gates[part], packed, out=out[part], tile=_tile(min(most, x.shape[0] - at), tiles), splits_k=splits_k)
+        tile = _tile(min(most, x.shape[0] - at), tiles)
+        launch(x[part], ids[part], gates[part], packed, out=out[part], tile=tile, splits_k=splits_k)
     return out
 
 
@@ -105,7 +105,7 @@ def launch(
 ) -> None:
     """One launch on contiguous BF16 x, float32 out, int32 ids, float32 gates.
 
-    `tile`: most tokens of a tile, 8 to 128. `splits_k`: warpgroups lie along K too, where a tile has at most 16 tokens.
+    `tile`: most tokens of a tile, 8 to 128. `splits_k`: warpgroups lie along K too, where a tile has at most 24 tokens.
     """
     (num_tokens, hidden), top_k, device = x.shape, ids.shape[1], x.device
     if tile <= NARROW_TILE and num_tokens * top_k > MAX_NARROW_SLOTS:
@@ -119,8 +119,8 @@ def launch(
     weights = (packed.gate_up, packed.down, packed.gate_up_scale, packed.down_scale)
     pointers = (t.data_ptr() for t in (*weights, x, ids, gates, *scratch, out, barrier))
     sizes = (num_tokens, top_k, packed.num_experts, hidden, packed.intermediate, groups)
-    stream = torch.cuda.current_stream(device).cuda_stream
-    error = _library().fp4moe_moe_sm90(*pointers, *sizes, int(packed.format == "mxfp4"), tile, int(splits_k), num_blocks, stream)
+    stream, choices = torch.cuda.current_stream(device).cuda_stream, (int(packed.format == "mxfp4"), tile, int(splits_k))
+    error = _library().fp4moe_moe_sm90(*pointers, *sizes, *choices, num_blocks, stream)
     if error != 0:
         raise RuntimeError(f"fragments: launch failed with CUDA error {error}")
 

@@ -58,14 +58,15 @@ template <class Format, int kMaxTokens_, int kRowGroups_, int kKGroups_ = 1, int
 struct Config {
   using Weights = Format;
   static constexpr int kMaxTokens = kMaxTokens_, kRowGroups = kRowGroups_, kKGroups = kKGroups_, kDepth = kDepth_;
-  static constexpr bool kIsNarrow = kMaxTokens <= 16;           // mma.sync, tokens' values through registers
+  static constexpr bool kIsNarrow = kMaxTokens <= 24;           // mma.sync, tokens' values through registers
   static_assert(kRowGroups * kKGroups == kGroups && (kIsNarrow || kKGroups * kDepth == 1));
   static constexpr int kStageChunks = kKGroups * kDepth;        // of 128 k
-  // Of a thread, 512 that multiply and 128 others; a product of 64 tokens or more needs what the others can spare.
-  static constexpr int kWorkerRegisters = kMaxTokens > 32 ? 112 : 104, kCopierRegisters = kMaxTokens > 32 ? 32 : 64;
-  // Widths of products: doubled up to kTokenStep, then in steps of it. Below the least one expanding takes as long as multiplying.
-  static constexpr int kTokenStep = kMaxTokens == 128 ? 32 : 16, kMinTokens = kMaxTokens == 128 ? 32 : 8;
-  static constexpr int kLeastStages = kIsNarrow ? 2 : kMaxTokens == 128 ? 14 : 7;  // of a piece of the second product: its end costs
+  // Of a thread, 512 that multiply and 128 others; a wide product needs what the others can spare.
+  static constexpr int kWorkerRegisters = kIsNarrow ? 104 : 112, kCopierRegisters = kIsNarrow ? 64 : 32;
+  // Widths of products: the least one, then in steps of kTokenStep. Below the least one expanding takes as long as multiplying.
+  static constexpr int kTokenStep = kIsNarrow ? 8 : kMaxTokens == 128 ? 32 : 16, kMinTokens = kMaxTokens == 128 ? 32 : 8;
+  // Of a piece of the second product: its end costs.
+  static constexpr int kLeastStages = kIsNarrow ? 16 / (kGroups * kDepth) : kMaxTokens == 128 ? 14 : 7;
   static constexpr int kBlockBytes = 4 * Format::kChunkBytes;   // 64 rows x 128 k
   static constexpr int kWeightBytes = kGroups * kDepth * kBlockBytes;
   static constexpr int kAtoms = 2 * kStageChunks;               // of 64 k in a stage

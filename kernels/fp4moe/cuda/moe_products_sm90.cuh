@@ -146,7 +146,7 @@ struct LanePlace {
   }
 };
 
-// 16 rows x 128 k of a warp times up to 16 tokens, through mma.sync: less to issue than wgmma where tokens are few. `depth`: which of
+// 16 rows x 128 k of a warp times up to 24 tokens, through mma.sync: less to issue than wgmma where tokens are few. `depth`: which of
 // its chunks. Eight tokens have two sums, one for each half of k, so that fewer products wait for the one before.
 template <class C, int kTokens, int kSums>
 __device__ __forceinline__ void multiply_chunk(const LanePlace& from, int depth, float (&d)[kSums][kTokens / 2]) {
@@ -189,7 +189,8 @@ __device__ __forceinline__ void multiply_narrow(const Params& p, Shared<C>& s, c
   uint32_t codes = chunk + lane * 16, scales = chunk + 1024 + lane * sizeof(typename Format::Scales);
   LanePlace first{{codes + order * 512, codes + (order ^ 1) * 512}, {row + order * 32, row + (order ^ 1) * 32}, scales,
                   {Format::selector(order), Format::selector(order ^ 1)}};
-  asm volatile("" : "+r"(first.codes[0]), "+r"(first.codes[1]), "+r"(first.tokens[0]), "+r"(first.tokens[1]), "+r"(first.scales));  // once
+  // Once: the compiler would add these up anew each stage.
+  asm volatile("" : "+r"(first.codes[0]), "+r"(first.codes[1]), "+r"(first.tokens[0]), "+r"(first.tokens[1]), "+r"(first.scales));
   float d[kSums][kTokens / 2] = {};
   for (int at = 0; at < num_stages; ++at, left -= C::kStageChunks, place.step()) {
     LanePlace from = first.at<C>(place.slot);

@@ -262,12 +262,17 @@ int launch(const Params& p, int num_blocks, cudaStream_t stream) {
 
 template <class Format>
 int launch_format(const Params& p, int most_tokens, bool splits_k, int num_blocks, cudaStream_t stream) {
+  if (splits_k) {                                // finer units of work: where memory is the limit
+    switch (most_tokens) {
+      case 8: return launch<Config<Format, 8, 1, 4>>(p, num_blocks, stream);
+      case 16: return launch<Config<Format, 16, 2, 2, 2>>(p, num_blocks, stream);
+      case 24: return launch<Config<Format, 24, 2, 2, 2>>(p, num_blocks, stream);
+    }
+  }
   switch (most_tokens) {
-    case 8:
-      return splits_k ? launch<Config<Format, 8, 2, 2, 2>>(p, num_blocks, stream) : launch<Config<Format, 8, 4, 1, 2>>(p, num_blocks, stream);
-    case 16:
-      return splits_k ? launch<Config<Format, 16, 2, 2, 2>>(p, num_blocks, stream) : launch<Config<Format, 16, 4, 1, 2>>(p, num_blocks, stream);
-    case 32: return launch<Config<Format, 32, 4>>(p, num_blocks, stream);
+    case 8: return launch<Config<Format, 8, 4, 1, 2>>(p, num_blocks, stream);
+    case 16: return launch<Config<Format, 16, 4, 1, 2>>(p, num_blocks, stream);
+    case 24: return launch<Config<Format, 24, 4, 1, 2>>(p, num_blocks, stream);
     case 64: return launch<Config<Format, 64, 4>>(p, num_blocks, stream);
     case 128: return launch<Config<Format, 128, 4>>(p, num_blocks, stream);
   }
@@ -277,7 +282,7 @@ int launch_format(const Params& p, int most_tokens, bool splits_k, int num_block
 }  // namespace
 }  // namespace fp4moe
 
-// most_tokens: of a tile, 8 to 128. splits_k: two warpgroups of a narrow tile share their rows and add up. Gives a cudaError_t.
+// most_tokens: of a tile, 8 to 128. splits_k: warpgroups of a narrow tile lie along k too and add up. Gives a cudaError_t.
 extern "C" int fp4moe_moe_sm90(const void* w1, const void* w2, const void* scale1, const void* scale2, const void* x,
                                const void* expert_ids, const void* gate_weights, void* xs, void* hs, void* y, void* state,
                                int num_tokens, int top_k, int num_experts, int hidden, int intermediate,

@@ -53,7 +53,7 @@ def _fragments(name: str, note: str, *, max_slots: int | None = None) -> Impleme
         weight_formats=_FP4,
         activation_formats=("bf16",),
         capabilities=(Family("sm_90"),),
-        target=f"{_FRAGMENTS}:{name.replace('-', '_')}",
+        target=f"{_FRAGMENTS}:{name}",
         note=note,
         max_slots=max_slots,
         layout="fragments",
@@ -104,7 +104,7 @@ _ROUTE = (
 
 _EXPERTS = (
     _fragments("decode", "few tokens: narrow tiles through mma.sync, both products in one persistent kernel", max_slots=256),
-    _fragments("decode-rows", "the same with less to issue and coarser units of work: where issue is the limit", max_slots=256),
+    _fragments("rows", "the same with less to issue and coarser units of work: where issue is the limit", max_slots=256),
     _fragments("grouped", "many tokens: wgmma with weights expanded to BF16 in registers"),
     _e4m3("cuda-e4m3", _FP4, "FP8 tensor cores: weights rounded to E4M3 in registers", rounds=("w_e4m3",)),
     _e4m3("cuda-fp8", ("fp8",), "FP8 tensor cores: weights as they are"),
