@@ -102,7 +102,8 @@ class LayerModel:
     def _line(self) -> tuple[float, float]:
         """Share of the read ceiling and fixed cost of a kernel without expansion: time over bytes of few tokens, a line.
 
-        The slope is no faster than the ceiling and the intercept not below zero.
+        The slope is no faster than the ceiling, the intercept not below zero, and the line nowhere above a point of more tokens:
+        a kernel that is faster at 64 tokens than at 32 does not wait for memory at 32.
         """
         few = [point for point in self.curve.points if point.tokens <= 2 * FEW_TOKENS]
         ceiling_us = self.bytes_an_expert / self.curve.read_gb_s / 1e3
@@ -112,6 +113,10 @@ class LayerModel:
         fixed = max(0.0, float(np.mean(times - slope * hits)))
         if fixed == 0.0:
             slope = max(ceiling_us, float(np.sum(times * hits) / np.sum(hits**2)))
+        for point in self.curve.points:
+            if point.tokens > 2 * FEW_TOKENS:
+                slope = max(ceiling_us, min(slope, point.us / point.experts_hit))
+                fixed = max(0.0, min(fixed, point.us - slope * point.experts_hit))
         return ceiling_us / slope, fixed
 
     def _memory(self, experts_hit: float) -> float:

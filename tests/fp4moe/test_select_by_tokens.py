@@ -196,6 +196,22 @@ def test_rows_that_are_passed_over_say_what_comes_first():
     assert refused["any-b"] == "takes layout b; weights are packed once, as a for any-a"
 
 
+def test_rows_that_were_measured_say_how_much_slower_they_were():
+    times = {"few-a": {1: 60.0, 16: 110.0}, "any-a": {1: 50.0, 16: 100.0, 64: 200.0}, "any-b": {1: 900.0}}
+    measured = replace(tuned((None, "any-a")), microseconds=times)
+    refused = dict(on("sm_90", tuned=measured, table=TABLE).refused)
+    assert refused["few-a"] == "runs here, but took 1.10 to 1.20 times as long as what is taken, at 1 to 16 tokens on H100"
+    assert refused["some-a"] == "runs here, but any-a comes first", "not measured"
+    assert refused["any-b"].startswith("takes layout b"), "what it took says nothing where it cannot be taken"
+
+
+def test_shipped_tables_hold_the_times_that_they_were_made_from():
+    for entry in all_tuned():
+        assert {name for _, name in entry.crossovers} <= set(entry.microseconds)
+        for name, own in entry.microseconds.items():
+            assert own and all(tokens >= 1 and us > 0 for tokens, us in own.items()), name
+
+
 def test_a_row_for_many_tokens_only_leaves_few_to_the_next():
     table = (row("many", min_tokens=64), TABLE[-1])
     choice = on("sm_90", table=table)

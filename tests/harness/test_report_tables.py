@@ -187,7 +187,7 @@ def native_records():
 
 def test_engines_table_tells_our_moe_attention_and_cache_from_the_record(native_records):
     row = engines_row(*native_records)
-    assert row["MoE"].text == "1 to 32: cuda-fragments-decode; 33 and more: cuda-fragments-grouped"
+    assert row["MoE"].text == "1 to 64: cuda-fragments-decode; 65 and more: cuda-fragments-grouped"
     assert row["MoE"].detail.startswith("by tokens of a call; layout fragments; measured on H100")
     assert row["Attention"].text == "prompts: FlashAttention of PyTorch; decoding: slot_attention (Triton)"
     assert row["KV cache"].text == "33.7 MB to 8.59 GB"

@@ -147,8 +147,27 @@ def _on_layout_of(
     crossovers = tuple(Crossover(limit, _choice(row, limit, rows, reasons, shape)) for limit, row in order.ranges())
     names = tuple(dict.fromkeys(crossover.choice.chosen.name for crossover in crossovers))
     first = f"runs here, but {' and '.join(names)} {'comes' if len(names) == 1 else 'come'} first"
-    refused = tuple((row.name, reasons[row.name] or first) for row in rows if row.name not in names)
+    refused = tuple(
+        (row.name, reasons[row.name] or _slower(row.name, crossovers, tuned) or first) for row in rows if row.name not in names
+    )
     return ChoiceByTokens(base.op, base.layout, crossovers, refused, _source(tuned), _notes(tuned, reasons))
+
+
+def _slower(name: str, crossovers: tuple[Crossover, ...], tuned: Tuned | None) -> str | None:
+    """What the measurement says of a row that runs here and is not taken; None where it was not measured."""
+    times = {} if tuned is None else tuned.microseconds
+    ratios = {}
+    for tokens, us in times.get(name, {}).items():
+        taken = next(c.choice.chosen.name for c in crossovers if c.max_tokens is None or tokens <= c.max_tokens)
+        if tokens in times.get(taken, {}):
+            ratios[tokens] = us / times[taken][tokens]
+    if not ratios:
+        return None
+    least, most = min(ratios.values()), max(ratios.values())
+    return (
+        f"runs here, but took {least:.2f} to {most:.2f} times as long as what is taken, "
+        f"at {min(ratios)} to {max(ratios)} tokens on {tuned.gpu}"
+    )
 
 
 def _choice(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,7 @@ from fp4moe.select.limits import MoeShape
 @dataclass(frozen=True, slots=True)
 class Tuned:
     """One entry. crossovers: (most tokens or None, implementation), ascending; record: where the figures are; of each
-    implementation in it, the hash over its own sources when they were taken.
+    implementation in it, the hash over its own sources when they were taken; of each that was measured, us by tokens.
     """
 
     gpu: str
@@ -33,6 +33,7 @@ class Tuned:
     crossovers: tuple[tuple[int | None, str], ...]
     record: str | None
     own_sources_sha256: dict[str, str]
+    microseconds: dict[str, dict[int, float]] = field(default_factory=dict)
 
 
 def find_tuned(
@@ -78,8 +79,10 @@ def _parse_entry(gpu: str, entry: dict, place: str) -> Tuned:
     limits = [float("inf") if limit is None else limit for limit, _ in crossovers]
     if not limits or limits[-1] != float("inf") or limits != sorted(set(limits)) or limits[0] < 1:
         raise SelectionError(f"{place}.crossovers: max_tokens must ascend from 1 and end with null (got {limits})")
-    record = (entry.get("measured") or {}).get("record")
-    return Tuned(gpu, *formats, shape, crossovers, record, dict(entry.get("own_sources_sha256") or {}))
+    measured = entry.get("measured") or {}
+    times = {name: {int(tokens): us for tokens, us in own.items()} for name, own in (measured.get("microseconds") or {}).items()}
+    hashes = dict(entry.get("own_sources_sha256") or {})
+    return Tuned(gpu, *formats, shape, crossovers, measured.get("record"), hashes, times)
 
 
 def _words(name: str) -> frozenset[str]:
