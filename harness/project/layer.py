@@ -102,7 +102,7 @@ class LayerModel:
     def _line(self) -> tuple[float, float]:
         """Share of the read ceiling and fixed cost of a kernel without expansion: time over bytes of few tokens, a line.
 
-        The slope is no faster than the ceiling, the intercept not below zero, and the line nowhere above a point of more tokens:
+        The slope is no faster than the ceiling, the intercept not below zero, the line nowhere above a point of more tokens:
         a kernel that is faster at 64 tokens than at 32 does not wait for memory at 32.
         """
         few = [point for point in self.curve.points if point.tokens <= 2 * FEW_TOKENS]

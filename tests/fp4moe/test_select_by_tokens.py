@@ -19,6 +19,7 @@ from fp4moe.select import (
 )
 from fp4moe.select.conditions import AnyDevice, AtLeast
 from fp4moe.select.environment import REASONS
+from fp4moe.select.tuned import all_tuned
 
 MIXTRAL = MoeShape(hidden=4096, intermediate=14336, num_experts=8, top_k=2)
 SM90 = Capability.parse("sm_90")

@@ -74,15 +74,22 @@ def _parse_entry(gpu: str, entry: dict, place: str) -> Tuned:
         shape = MoeShape(entry["hidden"], entry["intermediate"], entry["num_experts"], entry["top_k"])
         crossovers = tuple((item["max_tokens"], item["name"]) for item in entry["crossovers"])
         formats = entry["weights"], entry["activations"]
+        measured = entry.get("measured") or {}
+        times = {name: _by_tokens(own) for name, own in (measured.get("microseconds") or {}).items()}
     except (KeyError, TypeError) as error:
         raise SelectionError(f"{place}: lacks {error}; run harness kernels tune again") from None
+    except (ValueError, AttributeError) as error:
+        said = f"must hold microseconds by kernel and tokens ({error}); run harness kernels tune again"
+        raise SelectionError(f"{place}.measured: {said}") from None
     limits = [float("inf") if limit is None else limit for limit, _ in crossovers]
     if not limits or limits[-1] != float("inf") or limits != sorted(set(limits)) or limits[0] < 1:
         raise SelectionError(f"{place}.crossovers: max_tokens must ascend from 1 and end with null (got {limits})")
-    measured = entry.get("measured") or {}
-    times = {name: {int(tokens): us for tokens, us in own.items()} for name, own in (measured.get("microseconds") or {}).items()}
     hashes = dict(entry.get("own_sources_sha256") or {})
     return Tuned(gpu, *formats, shape, crossovers, measured.get("record"), hashes, times)
+
+
+def _by_tokens(times: dict[str, float]) -> dict[int, float]:
+    return {int(tokens): float(us) for tokens, us in times.items()}
 
 
 def _words(name: str) -> frozenset[str]:
