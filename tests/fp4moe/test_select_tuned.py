@@ -62,8 +62,8 @@ def test_what_was_not_measured_is_not_found(weights, activations, shape):
         pytest.param('{"entries": []}', "'gpu'", id="no-gpu"),
         pytest.param('{"gpu": "H200", "entries": [{}]}', r"entries\[0\]: lacks 'hidden'", id="no-shape"),
         pytest.param(
-            '{"gpu": "H200", "entries": [{"weights": "nvfp4", "activations": "bf16", "hidden": 1, "intermediate": 1, "num_experts": 1, '
-            '"top_k": 1, "crossovers": [], "measured": {"microseconds": {"a": {"few": 1}}}}]}',
+            '{"gpu": "H200", "entries": [{"weights": "nvfp4", "activations": "bf16", "hidden": 1, "intermediate": 1, '
+            '"num_experts": 1, "top_k": 1, "crossovers": [], "measured": {"microseconds": {"a": {"few": 1}}}}]}',
             r"entries\[0\].measured: must hold microseconds by kernel and tokens",
             id="times-by-no-number",
         ),
