@@ -10,11 +10,15 @@ import pytest
 
 from fp4moe.cuda import build
 from fp4moe.cuda.build import BuildError
-from fp4moe.cuda.fragments import SOURCE, TARGET
+from fp4moe.cuda.fragments import NARROW_TILE, SOURCE, TARGET
 
 needs_nvcc = pytest.mark.skipif(build.nvcc_path() is None, reason="needs nvcc (the CUDA toolkit), which is not on this machine")
 
-VARIANTS = [(name, tokens) for name in ("Nvfp4", "Mxfp4") for tokens in (8, 16, 24, 64, 128)]
+# (most tokens of a tile, warpgroups along the rows, along k, chunks of a warpgroup in a stage), as launch_format has them.
+CONFIGS = (
+    (8, 1, 4, 1), (16, 2, 2, 2), (24, 2, 2, 2), (8, 4, 1, 2), (16, 4, 1, 2), (24, 4, 1, 2), (64, 4, 1, 1), (128, 4, 1, 1),
+)  # fmt: skip
+VARIANTS = [(name, config) for name in ("Nvfp4", "Mxfp4") for config in CONFIGS]
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +38,13 @@ def compile_source(source: str, tmp_path_factory) -> tuple[str, str, str]:
     return done.stderr, next(folder.glob("*.ptx")).read_text(), sass
 
 
-def product_loops(sass: str) -> dict[str, list[list[str]]]:
-    """Variant -> the operations of every block of instructions that multiplies on the tensor cores and loops."""
+def product_loops(sass: str) -> dict[tuple[str, tuple[int, ...]], list[list[str]]]:
+    """(format, numbers of its Config) -> the operations of every block that multiplies on the tensor cores and loops."""
     loops, variant, block = {}, None, []
+    config = re.compile(r"\s*\.section\s+\.text\.\S*?(Nvfp4|Mxfp4)((?:ELi\d+)+)EE")
     for line in sass.splitlines():
-        if section := re.match(r"\s*\.section\s+\.text\.\S*?(Nvfp4|Mxfp4)ELi(\d+)E", line):
-            variant = section.group(1) + section.group(2)
+        if section := config.match(line):
+            variant = section.group(1), tuple(int(number) for number in re.findall(r"\d+", section.group(2)))
         elif re.match(r"\s*\.L_x_\d+:", line):
             block = []
             loops.setdefault(variant, []).append(block)
@@ -55,19 +60,24 @@ def test_wgmma_is_not_serialized(compiled):
 
 
 @needs_nvcc
-@pytest.mark.parametrize(("name", "tokens"), VARIANTS)
-def test_no_spill_in_a_loop_that_multiplies(compiled, name, tokens):
-    loops = product_loops(compiled[2])[f"{name}{tokens}"]
+def test_every_configuration_is_compiled_and_no_other(compiled):
+    assert set(product_loops(compiled[2])) == set(VARIANTS)
+
+
+@needs_nvcc
+@pytest.mark.parametrize(("name", "config"), VARIANTS)
+def test_no_spill_in_a_loop_that_multiplies(compiled, name, config):
+    loops = product_loops(compiled[2])[name, config]
     assert loops
     for loop in loops:
         assert not {"LDL", "STL"} & {operation.split(".")[0] for operation in loop}
 
 
 @needs_nvcc
-@pytest.mark.parametrize(("name", "tokens"), VARIANTS)
-def test_narrow_tiles_take_mma_and_wide_ones_wgmma(compiled, name, tokens):
-    operations = Counter(op.split(".")[0] for loop in product_loops(compiled[2])[f"{name}{tokens}"] for op in loop)
-    fast, other = ("HMMA", "HGMMA") if tokens <= 24 else ("HGMMA", "HMMA")
+@pytest.mark.parametrize(("name", "config"), VARIANTS)
+def test_narrow_tiles_take_mma_and_wide_ones_wgmma(compiled, name, config):
+    operations = Counter(op.split(".")[0] for loop in product_loops(compiled[2])[name, config] for op in loop)
+    fast, other = ("HMMA", "HGMMA") if config[0] <= NARROW_TILE else ("HGMMA", "HMMA")
     assert operations[fast] and not operations[other]
     assert operations["HMUL2"], "codes are expanded in registers"
 
