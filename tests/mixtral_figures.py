@@ -8,14 +8,14 @@ from harness import load_run
 
 BASELINES = Path("results/baselines")
 H100, FORMATS = "mixtral-8x7b-h100", "mixtral-8x7b-h100-formats"
-H200_OURS, H200 = "mixtral-8x7b-h200-nvfp4", "mixtral-8x7b-h200"
+H200 = "mixtral-8x7b-h200"
 COLUMNS = (
     ("**NVFP4, ours**", H100, "native", "nvfp4-search-a16"),
     ("NVFP4, vLLM 0.24", H100, "vllm", "nvfp4-search-a16"),
     ("**MXFP4, ours**", FORMATS, "native", "mxfp4-search-a16"),
     ("**NVFP4 x FP8, ours**", FORMATS, "native", "nvfp4-search-a8"),
     ("**FP8 x FP8, ours**", FORMATS, "native", "fp8-absmax-a8"),
-    ("H200: **NVFP4, ours**", H200_OURS, "native", "nvfp4-search-a16"),
+    ("H200: **NVFP4, ours**", H200, "native", "nvfp4-search-a16"),
     ("H200: BF16, vLLM 0.24", H200, "vllm", "bf16-a16"),
 )
 HEAD = "| | " + " | ".join(name for name, *_ in COLUMNS) + " |"
@@ -26,7 +26,7 @@ FIRST = (("first token of 1024", ("first1024",)), ("first token of 2048 (beside 
 def figures() -> dict[tuple[str, str, str, str, str], float]:
     """(folder, backend, precision, workload, metric) -> median over the repeats that ended."""
     found = defaultdict(list)
-    for folder in (H100, FORMATS, H200_OURS, H200):
+    for folder in (H100, FORMATS, H200):
         for record in load_run(BASELINES / folder).records:
             if record["status"] == "ok":
                 place = folder, record["backend"], record["precision"]["id"], record["workload"]["name"]

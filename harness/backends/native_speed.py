@@ -20,6 +20,7 @@ from harness.collect.in_process import in_process_figures
 from harness.collect.latency import RequestTimes, StepTimes, cpu_metrics, latency_metrics, throughput_metrics
 from harness.collect.outputs import write_outputs
 from harness.collect.values import measured, missing
+from harness.heap import frozen_heap
 from harness.record.write import RunWriter
 from harness.scenario.arrival import max_in_flight, num_slots
 from harness.scenario.schema import WorkloadSpec
@@ -112,6 +113,7 @@ def _sampling(spec: WorkloadSpec, request: PlannedRequest, seed: int) -> Samplin
     return Sampling(temperature=spec.sampling.temperature, top_p=spec.sampling.top_p, seed=sampling_seed(seed, index))
 
 
+@frozen_heap()
 def run_requests(engine, planned: list[PlannedRequest], spec: WorkloadSpec, *, seed: int, progress, outputs=None):
     """Send each request when it is due and step the engine until all have ended: (request times, step times).
 

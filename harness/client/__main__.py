@@ -18,6 +18,7 @@ import uvloop
 
 from harness.client.load import Load
 from harness.client.types import ClientOptions, Endpoint
+from harness.heap import freeze_heap
 from harness.process import end_with
 from harness.worker import protocol
 
@@ -31,8 +32,7 @@ async def run(job: dict) -> dict:
     endpoint = Endpoint(**job["endpoint"] | {"headers": tuple(map(tuple, job["endpoint"]["headers"]))})
     load = Load(endpoint, ClientOptions(**job["options"]), Path(job["outcomes"]))
     teller = asyncio.get_running_loop().create_task(_tell(load, job["num_planned"]))
-    gc.collect()
-    gc.freeze()
+    freeze_heap()
     gc.disable()  # a collection over thousands of streams would delay time stamps; nothing here is cyclic
     try:
         if job["warmup_plan"] is not None:

@@ -12,6 +12,7 @@ import signal
 
 import uvloop
 
+from harness.heap import freeze_heap
 from harness.mock.options import MockOptions
 from harness.mock.server import Connection, Server
 from harness.process import end_with
@@ -28,8 +29,7 @@ async def serve(options: MockOptions) -> None:
         loop.add_signal_handler(number, stop.set)
     host, port = listening.sockets[0].getsockname()[:2]
     print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
-    gc.collect()
-    gc.freeze()
+    freeze_heap()
     gc.disable()  # a collection over thousands of streams would delay chunks by milliseconds; nothing here is cyclic
     await stop.wait()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from harness.errors import HarnessError, UsageError
+from harness.heap import freeze_heap
 from harness.serve.app import Served, make_app
 from harness.serve.engine_thread import EngineThread, ServedEngine
 from harness.serve.generate import Generator, Limits
@@ -48,6 +49,7 @@ async def _serve(engine, served: Served, codec, limits: Limits, *, listening: so
     generator = Generator(thread, codec, limits, metrics)
     runner = web.AppRunner(make_app(generator, served), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
+    freeze_heap()
     thread.start()
     try:
         await web.SockSite(runner, listening, backlog=BACKLOG).start()

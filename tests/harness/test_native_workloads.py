@@ -25,11 +25,11 @@ def workload(**changes) -> dict:
     return {key: value for key, value in merged.items() if value is not None}
 
 
-def measure(backend, folder, **changes) -> dict:
+def measure(backend, folder, told=ignore, **changes) -> dict:
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     spec = WorkloadSpec.model_validate(workload(**changes)).model_dump(mode="json")
     cell = {"kind": "requests", "model": "mine", "workload": spec, "is_baseline": True, "stem": "x"}
-    return backend.measure(cell=cell, folder=str(folder), seed=3, progress=ignore)
+    return backend.measure(cell=cell, folder=str(folder), seed=3, progress=told)
 
 
 def trace(folder) -> dict:
