@@ -2,6 +2,7 @@
 
 import io
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from harness.report.plots import Plot, Skipped, canvas, draw_all, style
 from harness.report.variants import variants
 from report_fixture import A100, RTX_5090, Spec, make_run
 
+RECORD = Path(__file__).parents[2] / "results/baselines/quality-pocket-mixtral"
 SIX = ("bf16", "fp8", "nvfp4", "mxfp4", "int4", "ternary")
 SPECS = {
     "cpu-with-a-failed-repeat": (Spec(),),
@@ -65,6 +67,17 @@ def figures(monkeypatch):
 @pytest.mark.parametrize("specs", [pytest.param(specs, id=name) for name, specs in SPECS.items()])
 def test_no_texts_meet_or_leave_the_picture(tmp_path, figures, specs):
     drawn(tmp_path, *specs)
+    assert_texts_apart(figures)
+
+
+def test_no_texts_meet_where_a_record_has_fourteen_variants(figures):
+    everyone = variants(measured_cells([load(RECORD)]))
+    assert len(everyone) == 14
+    draw_all(everyone)
+    assert_texts_apart(figures)
+
+
+def assert_texts_apart(figures) -> None:
     assert figures
     with style.context():
         for figure in figures:

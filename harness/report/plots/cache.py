@@ -6,7 +6,7 @@ request workload that has one, else from the held-out text.
 
 from collections.abc import Iterator, Sequence
 
-from harness.report.cells import FP4_FORMATS, MeasuredCell
+from harness.report.cells import FORMAT_NAMES, FP4_FORMATS, MeasuredCell
 from harness.report.numbers import BYTE_STEPS, grouped
 from harness.report.plots import canvas, style
 from harness.report.tables.experts import POLICIES, experts_of
@@ -83,10 +83,13 @@ def _by_bytes(axis, cells: list[MeasuredCell]) -> None:
     canvas.panel_title(axis, f"LRU by bytes{tail}")
     largest = max(entry["budget_bytes"] for cell in cells for entry in _entries(cell))
     step, unit = next(((s, u) for s, u in BYTE_STEPS if largest >= s), (1, "B"))
+    named = {cell.weights: cell for cell in reversed(cells)}
     for cell in cells:
         xs, ys = _curve(cell, "lru", "budget_bytes")
         look = {"marker": MARKERS.get(cell.weights, "x"), "color": style.color(cell.weights)}
-        axis.plot([x / step for x in xs], ys, markersize=5, label=cell.name, **look)
+        # Bytes are the weights' alone: one name for all methods and activations of a format, whose lines all but coincide.
+        label = FORMAT_NAMES.get(cell.weights, cell.weights) if named[cell.weights] is cell else None
+        axis.plot([x / step for x in xs], ys, markersize=5, label=label, **look)
     axis.set_xlabel(f"bytes for resident experts, {unit}")
     axis.set_xlim(0, None)
 
