@@ -39,7 +39,8 @@ _CAUSES = {
         "2 * layers * slots * context * kv heads * head size * bytes a value",
     ),
     "activation_peak_bytes": (
-        "Most bytes alive at one time of tensors allocated inside a step; weights and KV cache left out.",
+        "Most bytes alive at one time of tensors allocated inside a step; weights and KV cache left out, and what CUDA graphs "
+        "hold of their steps (graph_pool_bytes).",
         "max over steps of peak live bytes in the step",
     ),
     "process_peak_rss_bytes": (
