@@ -25,6 +25,11 @@ class DropGroup:
         return f"{self.model}, {cells} on {', '.join(self.targets)}: {self.reason}"
 
 
+def drop_lines(rows: Iterable[dict]) -> str:
+    """The groups as lines that are set in, for an error that lists them."""
+    return "\n".join(f"  {group.line}" for group in group_drops(rows))
+
+
 def group_drops(rows: Iterable[dict]) -> list[DropGroup]:
     """Group by (model, reason)."""
     together: dict[tuple[str, str], list[dict]] = {}

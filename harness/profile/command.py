@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from harness.device import Device
+from harness.drops import drop_lines
 from harness.errors import HarnessError, InterruptedRunError, NothingMeasuredError, ScenarioError, StorageError, UsageError
 from harness.plan import Cell
 from harness.profile.cell import profile_cell
@@ -21,7 +22,7 @@ from harness.run.execute import start_run
 from harness.run.folder import new_folder
 from harness.run.group import Measurement, load_arguments, sample_stem
 from harness.run.prepare import Prepared, prepare
-from harness.run.records import make_record
+from harness.run.records import make_record, plan_block
 from harness.scenario.arrival import num_slots
 from harness.scenario.schema import Scenario, WorkloadSpec
 from harness.workload.bounds import bounds_of
@@ -36,7 +37,7 @@ def execute_profile(scenario: Scenario, device: Device, options: ProfileOptions,
     prepared = prepare(short, device, only=options.only)
     cells = [cell for cell in prepared.plan.cells if not cell.is_quality]
     if not cells:
-        reasons = "\n".join(f"  {item.cell.cell_id}: {item.reason}" for item in prepared.plan.dropped)
+        reasons = drop_lines(plan_block(prepared)["dropped"])
         raise NothingMeasuredError(f"{scenario.name}: no cell with requests can run here:\n{reasons}")
     writer = start_run(prepared, new_folder(scenario, options.out))
     try:

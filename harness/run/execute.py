@@ -12,9 +12,10 @@ from pathlib import Path
 
 from harness.agreement import agreement_metrics, find_reference, quality_agreement
 from harness.device import Device
+from harness.drops import drop_lines, group_drops
 from harness.errors import InterruptedRunError, NothingMeasuredError
 from harness.plan import Cell
-from harness.progress import RunProgress
+from harness.progress import RunProgress, say
 from harness.quality import NO_BASELINE, change_metrics, find_baseline
 from harness.record import SCHEMA_VERSION, Run, RunWriter, provenance, read_run
 from harness.run.folder import find_interrupted, new_folder, scenario_sha256
@@ -52,8 +53,10 @@ def execute(scenario: Scenario, device: Device, options: RunOptions) -> Outcome:
     folder = before.folder if before else new_folder(scenario, options.out)
     prepared = prepare(scenario, device, only=options.only)
     if not prepared.plan.cells:
-        reasons = "\n".join(f"  {item.cell.cell_id}: {item.reason}" for item in prepared.plan.dropped)
+        reasons = drop_lines(plan_block(prepared)["dropped"])
         raise NothingMeasuredError(f"{scenario.name}: no cell can run here:\n{reasons}")
+    for group in group_drops(plan_block(prepared)["dropped"]):
+        say(f"dropped: {group.line}")
     writer = _reopen(prepared, before) if before else start_run(prepared, folder)
     work = _work_left(prepared, before)
     try:

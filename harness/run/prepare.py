@@ -114,10 +114,13 @@ def _ask_model(worker: Worker, scenario: Scenario, device: Device, source: Model
 
 def _filtered(plan: Plan, wanted: dict[str, str], only: str) -> Plan:
     cells = tuple(cell for cell in plan.cells if _matches(cell, wanted))
-    if plan.cells and not cells:  # where the plan has none at all, what it dropped says why
-        shown = "\n".join(f"  {cell.cell_id}" for cell in plan.cells)
-        raise UsageError(f"--only {only!r}: fits none of the planned cells:\n{shown}")
-    return Plan(cells, plan.dropped)
+    dropped = tuple(item for item in plan.dropped if _matches(item.cell, wanted))
+    if not cells and not dropped:  # where all that fits was dropped, its reasons say why
+        everyone = [*plan.cells, *(item.cell for item in plan.dropped)]
+        known = {key: dict.fromkeys(_values(cell)[key] for cell in everyone) for key in wanted}
+        shown = "\n".join(f"  {key}: {', '.join(names)}" for key, names in known.items())
+        raise UsageError(f"--only {only!r}: fits no cell of the scenario, which has\n{shown}")
+    return Plan(cells, dropped)
 
 
 def _parse_filter(only: str) -> dict[str, str]:
@@ -134,11 +137,15 @@ def _parse_filter(only: str) -> dict[str, str]:
 
 
 def _matches(cell: Cell, wanted: dict[str, str]) -> bool:
-    values = {
+    values = _values(cell)
+    return all(fnmatch.fnmatch(values[key], pattern) for key, pattern in wanted.items())
+
+
+def _values(cell: Cell) -> dict[str, str]:
+    return {
         "model": cell.model,
         "backend": cell.backend,
         "precision": cell.precision.id,
         "workload": cell.workload_name,
         "target": cell.target,
     }
-    return all(fnmatch.fnmatch(values[key], pattern) for key, pattern in wanted.items())

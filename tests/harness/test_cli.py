@@ -235,11 +235,28 @@ def test_report_of_a_damaged_record_names_its_line(tmp_path):
     assert_refused(run_harness("report", tmp_path / "run"), "records.jsonl:2: not a record, lacks cell_id", code=4)
 
 
-def test_filter_that_fits_nothing_lists_the_cells(tmp_path):
+def test_filter_that_fits_nothing_lists_what_there_is(tmp_path):
     scenario_file = write_scenario(tmp_path, scenario_data())
-    done = run_harness("run", scenario_file, "--only", "precision=mxfp4*", cwd=tmp_path)
-    assert_refused(done, "fits none of the planned cells", "pocket-mixtral/native/nvfp4-search-a16/single/")
+    done = run_harness("run", scenario_file, "--only", "precision=mxfp4*,workload=single", cwd=tmp_path)
+    lists = "precision: bf16-a16, nvfp4-search-a16\n  workload: heldout, single\n"
+    assert_refused(done, "fits no cell of the scenario", lists)
     assert list(tmp_path.iterdir()) == [scenario_file]
+
+
+def test_filter_that_fits_dropped_cells_alone_says_why_they_were(tmp_path):
+    scenario_file = write_scenario(tmp_path, scenario_data() | {"targets": ["any", "H100", "B200"]})
+    done = run_harness("run", scenario_file, "--only", "target=h100,workload=single", cwd=tmp_path)
+    assert_refused(done, "no cell can run here:\n  pocket-mixtral, 2 cells on h100: needs H100", code=3)
+    assert "B200" not in done.stderr
+    assert list(tmp_path.iterdir()) == [scenario_file]
+
+
+def test_what_is_dropped_is_said_before_the_first_cell_runs(tmp_path):
+    data = scenario_data() | {"targets": ["any", "H100"], "precisions": ["bf16"], "quality": None}
+    done = run_harness("run", write_scenario(tmp_path, data), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first = done.stderr.index("dropped: pocket-mixtral, 1 cell on h100: needs H100")
+    assert first < done.stderr.index("[1/1]")
 
 
 def test_folder_that_cannot_be_made_ends_with_5(tmp_path):
