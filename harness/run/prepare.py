@@ -114,13 +114,15 @@ def _ask_model(worker: Worker, scenario: Scenario, device: Device, source: Model
 
 def _filtered(plan: Plan, wanted: dict[str, str], only: str) -> Plan:
     cells = tuple(cell for cell in plan.cells if _matches(cell, wanted))
+    if cells:
+        return Plan(cells, plan.dropped)
     dropped = tuple(item for item in plan.dropped if _matches(item.cell, wanted))
-    if not cells and not dropped:  # where all that fits was dropped, its reasons say why
+    if not dropped:
         everyone = [*plan.cells, *(item.cell for item in plan.dropped)]
         known = {key: dict.fromkeys(_values(cell)[key] for cell in everyone) for key in wanted}
         shown = "\n".join(f"  {key}: {', '.join(names)}" for key, names in known.items())
         raise UsageError(f"--only {only!r}: fits no cell of the scenario, which has\n{shown}")
-    return Plan(cells, dropped)
+    return Plan((), dropped)  # all that fits was dropped: the reasons say why
 
 
 def _parse_filter(only: str) -> dict[str, str]:
